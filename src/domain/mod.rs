@@ -1,0 +1,12 @@
+//! Floor 0: the rules, without I/O, clock or randomness; `std` only.
+//!
+//! * [`id`]: names that were parsed once · [`time`]: milliseconds of the store's clock · [`uri`]: SIP, tel and urn addresses
+//! * [`node`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
+//! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
+
+pub mod id;
+pub mod lease;
+pub mod node;
+pub mod pool;
+pub mod time;
+pub mod uri;
