@@ -5,3 +5,5 @@
 //! * floor 0: [`domain`], the rules: which node takes a call, what a lease is. No I/O, no clock, no chance.
 
 pub mod domain;
+pub mod clock;
+pub mod store;

@@ -1,0 +1,196 @@
+//! Floor 2: the state that all instances share: nodes and leases of each pool.
+//!
+//! [`Store`] is the whole contract; `tests/store_contract.rs` runs one suite over every implementation.
+//!
+//! * [`memory`]: in this process, for trying out and for tests
+//! * `redis`: shared by many instances
+
+pub mod memory;
+
+use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
+use crate::domain::lease::{Lifetimes, Settle, Settled};
+use crate::domain::node::{Node, NodeState};
+use crate::domain::pool::{Loaded, Lookup, NoPick, Rules};
+use crate::domain::time::EpochMs;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// A pool's nodes and loads, as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Rises with each change of the definitions; 0: the store knows nothing of this pool.
+    pub version: u64,
+    /// The definitions, by slot; removed ones included.
+    pub nodes: Vec<NodeRecord>,
+    /// Load and touch of each of `nodes`, in the same order; removed ones included.
+    pub loaded: Vec<Loaded>,
+    /// When it was taken, by the store's clock.
+    pub at: EpochMs,
+}
+
+impl View {
+    /// What is known before the store was asked.
+    pub fn empty() -> View {
+        View { version: 0, nodes: Vec::new(), loaded: Vec::new(), at: EpochMs(0) }
+    }
+
+    /// The node of this name, unless it was removed.
+    pub fn node(&self, id: &NodeId) -> Option<&Loaded> {
+        self.loaded.iter().find(|n| n.node.id == *id && n.node.state != NodeState::Removed)
+    }
+
+    /// The node in this slot, removed or not.
+    pub fn at_slot(&self, slot: Slot) -> Option<&Loaded> {
+        self.loaded.iter().find(|n| n.node.slot == slot)
+    }
+}
+
+/// A node's definition and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The definition.
+    pub node: Arc<Node>,
+    /// Digest of the definition in the configuration file that was applied last; `None`: added at run time.
+    pub file_digest: Option<String>,
+    /// When the state was last changed, by the store's clock.
+    pub since: EpochMs,
+}
+
+/// One lookup that wants a lease.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    /// The lease that it will have.
+    pub lease: LeaseId,
+    /// What is asked for.
+    pub lookup: Lookup,
+    /// The targets to add behind the chosen one, best first, as last seen; the chosen one is left out of them.
+    pub fallbacks: Vec<Slot>,
+}
+
+/// The rules of a pool that a store needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolRules {
+    /// For choosing.
+    pub choose: Rules,
+    /// For leases.
+    pub life: Lifetimes,
+}
+
+/// The answer to a [`Pick`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Leased on the first of these.
+    Leased(Vec<Slot>),
+    /// Asked before: the same targets, no further lease.
+    Repeat(Vec<Slot>),
+    /// Nobody was chosen.
+    Refused(NoPick),
+}
+
+/// One verb for one lease.
+#[derive(Clone, Debug)]
+pub struct SettleOne {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The verb.
+    pub verb: Settle,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Held and confirmed leases that had expired and are gone now.
+    pub expired: u32,
+    /// Ended leases that are forgotten now.
+    pub forgotten: u32,
+    /// The limit was reached: there is more.
+    pub more: bool,
+}
+
+/// What became of a change to the definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Done; the new version.
+    Done(u64),
+    /// Somebody else was first: read again, apply again.
+    Conflict,
+}
+
+/// Why a store did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer within the time allowed; it may have been done all the same.
+    #[error("{op}: no answer from the store within {after_ms} ms")]
+    Timeout {
+        /// What was asked.
+        op: &'static str,
+        /// How long was waited.
+        after_ms: u64,
+    },
+    /// No connection.
+    #[error("{op}: the store is away: {cause}")]
+    Away {
+        /// What was asked.
+        op: &'static str,
+        /// The cause, for the log.
+        cause: String,
+    },
+    /// It answered, and refused: no right, wrong type, read-only replica.
+    #[error("{op}: the store refused: {cause}")]
+    Refused {
+        /// What was asked.
+        op: &'static str,
+        /// The cause, for the log.
+        cause: String,
+    },
+    /// It holds something that this version cannot read.
+    #[error("{op}: {key} in the store is damaged: {cause}")]
+    Damaged {
+        /// What was asked.
+        op: &'static str,
+        /// Where.
+        key: String,
+        /// The cause, for the log.
+        cause: String,
+    },
+}
+
+/// The shared state. Every method is safe to repeat after a time-out.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Leases a node for each lookup, atomically, as [`crate::domain::pool::pick`] would. Answers in the order of the questions.
+    /// `view` is what the caller last saw; a store that holds the nodes itself need not look at it.
+    async fn pick(&self, pool: &PoolId, rules: &PoolRules, view: &View, batch: &[Pick])
+    -> Result<Vec<Answer>, StoreError>;
+
+    /// Applies verbs to leases, as [`crate::domain::lease::settle`] would. Answers in the order of the questions.
+    async fn settle(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[SettleOne],
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Nodes and loads now. `known` is the last view: its definitions are used again when the version is the same.
+    async fn view(&self, pool: &PoolId, known: &View) -> Result<View, StoreError>;
+
+    /// Replaces the definitions of a pool, if they still are at `expected` version. Nodes that are not in `nodes` are forgotten;
+    /// the caller does that only to removed nodes without load.
+    async fn write_nodes(&self, pool: &PoolId, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError>;
+
+    /// Takes out at most `limit` expired leases and corrects the loads that they were counted in.
+    async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError>;
+
+    /// Takes or keeps the steward's lease for `instance`, for `ttl_ms`. True: it is the steward.
+    async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError>;
+
+    /// The store's clock; also shows that it is there.
+    async fn now(&self) -> Result<EpochMs, StoreError>;
+
+    /// One word for logs and `readyz`: `memory`, `redis`.
+    fn kind(&self) -> &'static str;
+
+    /// True when lookups that wait together should travel together.
+    fn wants_batches(&self) -> bool;
+}
