@@ -7,3 +7,4 @@
 pub mod domain;
 pub mod clock;
 pub mod store;
+pub mod wire;

@@ -1,0 +1,11 @@
+//! Floor 1: bytes ⇄ types, without sockets.
+//!
+//! * [`attrs`]: the `key=value;…` grammar of the last argument · [`ask`]: the questions of the control protocol, parsed
+//! * [`refusal`]: the answers that begin with `!` · [`token`]: leases that name themselves, with a keyed MAC
+//! * [`rtjson`]: the route document for Kamailio
+
+pub mod ask;
+pub mod attrs;
+pub mod refusal;
+pub mod rtjson;
+pub mod token;
