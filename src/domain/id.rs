@@ -24,7 +24,10 @@ impl fmt::Display for NameError {
             NameError::Empty => write!(f, "a name must not be empty"),
             NameError::TooLong(n) => write!(f, "a name of {n} bytes; at most {NAME_MAX} are allowed"),
             NameError::Char(at, c) => {
-                write!(f, "{c:?} at position {at}; a name has letters, digits, '_' and '-', and begins with a letter or digit")
+                write!(
+                    f,
+                    "{c:?} at position {at}; a name has letters, digits, '_' and '-', and begins with a letter or digit"
+                )
             }
         }
     }

@@ -120,7 +120,12 @@ pub struct Lifetimes {
 }
 
 /// Applies one verb to what is known of its lease. `None` in, or an expired lease: nothing is known.
-pub fn settle(known: Option<Lease>, verb: &Settle, life: Lifetimes, now: EpochMs) -> (Option<Lease>, Settled) {
+pub fn settle(
+    known: Option<Lease>,
+    verb: &Settle,
+    life: Lifetimes,
+    now: EpochMs,
+) -> (Option<Lease>, Settled) {
     let known = known.filter(|lease| lease.expires > now);
     match verb {
         Settle::Confirm { branch, slot, latest } => confirm(known, *branch, *slot, *latest, life, now),
@@ -231,7 +236,8 @@ mod tests {
     fn a_call_that_goes_well() {
         let (said, slot) = run(held(), &[confirm(0, Some(4)), confirm(0, Some(4))]);
         assert_eq!((said, slot), (vec![Settled::Confirmed, Settled::Already], Some(Slot(4))));
-        let (said, slot) = run(held(), &[confirm(0, Some(4)), Settle::Done, Settle::Done, confirm(0, Some(4))]);
+        let (said, slot) =
+            run(held(), &[confirm(0, Some(4)), Settle::Done, Settle::Done, confirm(0, Some(4))]);
         assert_eq!(said, [Settled::Confirmed, Settled::Ended, Settled::Already, Settled::Gone]);
         assert_eq!(slot, None);
     }
@@ -264,7 +270,10 @@ mod tests {
         let (said, slot) = run(None, &[confirm(1, Some(3)), Settle::Fail { branch: 1 }, confirm(1, Some(3))]);
         assert_eq!((said, slot), (vec![Settled::Adopted, Settled::Ended, Settled::Gone], None));
         assert_eq!(run(None, &[Settle::Done, confirm(0, Some(3))]).0, [Settled::Already, Settled::Gone]);
-        assert_eq!(run(None, &[confirm(1, None), Settle::Fail { branch: 0 }]).0, [Settled::Gone, Settled::Gone]);
+        assert_eq!(
+            run(None, &[confirm(1, None), Settle::Fail { branch: 0 }]).0,
+            [Settled::Gone, Settled::Gone]
+        );
         let late = Settle::Confirm { branch: 0, slot: Some(Slot(3)), latest: T };
         assert_eq!(run(None, &[late]).0, [Settled::Gone]);
     }

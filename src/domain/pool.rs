@@ -51,7 +51,7 @@ impl Kind {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lookup {
     /// What kind of call.
     pub kind: Kind,

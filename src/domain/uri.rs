@@ -35,7 +35,9 @@ impl fmt::Display for UriError {
         match self {
             UriError::Empty => write!(f, "an address must not be empty"),
             UriError::TooLong(n) => write!(f, "an address of {n} bytes; at most {URI_MAX} are allowed"),
-            UriError::Byte(at, b) => write!(f, "byte 0x{b:02x} at position {at} is not allowed in an address"),
+            UriError::Byte(at, b) => {
+                write!(f, "byte 0x{b:02x} at position {at} is not allowed in an address")
+            }
             UriError::Scheme(s) => write!(f, "scheme {s:?} is not taken"),
             UriError::Host(s) => write!(f, "{s:?} is not a host name, IPv4 address or [IPv6] address"),
             UriError::Port(s) => write!(f, "port {s:?} is not a number from 1 to 65535"),
@@ -157,7 +159,8 @@ impl FromStr for RequestUri {
     fn from_str(s: &str) -> Result<Self, UriError> {
         check_bytes(s)?;
         let (scheme, rest) = s.split_once(':').ok_or_else(|| UriError::Scheme(s.to_owned()))?;
-        let made = |subject: &str, emergency| RequestUri { text: s.into(), subject: subject.into(), emergency };
+        let made =
+            |subject: &str, emergency| RequestUri { text: s.into(), subject: subject.into(), emergency };
         match scheme.to_ascii_lowercase().as_str() {
             "sip" | "sips" => {
                 // RFC 3261 §19.1.1: the user part may hold ';', '?' and ':', so look for '@' first, from the right.
@@ -222,7 +225,8 @@ fn host_port(s: &str) -> Result<(&str, Option<u16>), UriError> {
         };
         let name = host.strip_suffix('.').unwrap_or(host);
         let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let fits = if numeric { name.parse::<std::net::Ipv4Addr>().is_ok() } else { name.split('.').all(label) };
+        let fits =
+            if numeric { name.parse::<std::net::Ipv4Addr>().is_ok() } else { name.split('.').all(label) };
         if name.len() > 253 || !fits {
             return Err(bad_host());
         }
@@ -247,7 +251,10 @@ mod tests {
         let uri: NodeUri = "sip:127.0.1.1:5060".parse().unwrap();
         assert_eq!((uri.host(), uri.port(), uri.secure()), ("127.0.1.1", Some(5060), false));
         let uri: NodeUri = "sips:[2001:db8::1]:5061;transport=TLS".parse().unwrap();
-        assert_eq!((uri.host(), uri.port(), uri.transport().as_deref()), ("2001:db8::1", Some(5061), Some("tls")));
+        assert_eq!(
+            (uri.host(), uri.port(), uri.transport().as_deref()),
+            ("2001:db8::1", Some(5061), Some("tls"))
+        );
         assert_eq!("sip:Ast1.example.com".parse::<NodeUri>().unwrap().host(), "Ast1.example.com");
         for (bad, why) in [
             ("", UriError::Empty),
@@ -288,7 +295,9 @@ mod tests {
         assert!("URN:SERVICE:SOS".parse::<RequestUri>().unwrap().is_emergency_urn());
         assert!(!"urn:service:sosx".parse::<RequestUri>().unwrap().is_emergency_urn());
         assert!(!"urn:service:counseling".parse::<RequestUri>().unwrap().is_emergency_urn());
-        for bad in ["", "sip:", "tel:", "tel:;x", "urn:isbn:1", "mailto:a@b", "sip:a b@c", "sip:a@b\n", "<sip:a@b>"] {
+        for bad in
+            ["", "sip:", "tel:", "tel:;x", "urn:isbn:1", "mailto:a@b", "sip:a b@c", "sip:a@b\n", "<sip:a@b>"]
+        {
             assert!(bad.parse::<RequestUri>().is_err(), "{bad:?}");
         }
     }

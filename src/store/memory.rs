@@ -67,7 +67,12 @@ impl Store for MemoryStore {
         Ok(View { version, nodes, loaded, at: now })
     }
 
-    async fn write_nodes(&self, pool: &PoolId, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError> {
+    async fn write_nodes(
+        &self,
+        pool: &PoolId,
+        expected: &View,
+        nodes: &[NodeRecord],
+    ) -> Result<Written, StoreError> {
         let mut pools = self.lock();
         let state = pools.entry(pool.clone()).or_default();
         if state.version != expected.version {
@@ -129,7 +134,8 @@ impl PoolState {
             Ok(order) => order,
             Err(refused) => return Answer::Refused(refused),
         };
-        let targets: Vec<Slot> = order.iter().filter_map(|i| self.loaded.get(*i)).map(|n| n.node.slot).collect();
+        let targets: Vec<Slot> =
+            order.iter().filter_map(|i| self.loaded.get(*i)).map(|n| n.node.slot).collect();
         let expires = now + rules.life.held_ms;
         let lease = Lease {
             state: LeaseState::Held,

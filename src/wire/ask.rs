@@ -38,11 +38,15 @@ impl FromStr for CallId {
         match s {
             "" => Err(BadRequest::new("call_id", "empty".to_owned())),
             // Kamailio writes an undefined pseudo-variable so.
-            "<null>" => Err(BadRequest::new("call_id", "\"<null>\": the script passed an undefined variable".to_owned())),
+            "<null>" => Err(BadRequest::new(
+                "call_id",
+                "\"<null>\": the script passed an undefined variable".to_owned(),
+            )),
             // What $ci is in Kamailio's dialog event routes after a local time-out.
             "aaa-bbb-ccc-ddd" => Err(BadRequest::new(
                 "call_id",
-                "\"aaa-bbb-ccc-ddd\": this is the faked request of an event route; use $dlg(callid)".to_owned(),
+                "\"aaa-bbb-ccc-ddd\": this is the faked request of an event route; use $dlg(callid)"
+                    .to_owned(),
             )),
             _ => Ok(CallId(s.into())),
         }
@@ -116,7 +120,9 @@ impl RouteAsk {
                 "node" => ask.node = Some(value("node", &text)?),
                 "n" => ask.targets_max = Some(number("n", &text)?),
                 "explain" => ask.explain = flag("explain", &text)?,
-                other => return Err(unknown(other, "ft, cs, src, kind, pool, zone, tags, x, node, n, explain")),
+                other => {
+                    return Err(unknown(other, "ft, cs, src, kind, pool, zone, tags, x, node, n, explain"));
+                }
             }
         }
         ask.check()
@@ -129,7 +135,9 @@ impl RouteAsk {
             check_word("src", source)?;
         }
         match (self.kind, &self.node) {
-            (Kind::Agent, None) => Err(BadRequest::new("node", "kind agent needs the caller's node".to_owned())),
+            (Kind::Agent, None) => {
+                Err(BadRequest::new("node", "kind agent needs the caller's node".to_owned()))
+            }
             (Kind::New | Kind::Callback, Some(_)) => {
                 Err(BadRequest::new("node", "only kind agent names a node".to_owned()))
             }
@@ -193,8 +201,11 @@ where
     T: FromStr + Ord,
     T::Err: Display,
 {
-    let found: BTreeSet<T> =
-        texts.filter(|t| !t.is_empty()).take(LIST_MAX + 1).map(|t| value(field, t)).collect::<Result<_, _>>()?;
+    let found: BTreeSet<T> = texts
+        .filter(|t| !t.is_empty())
+        .take(LIST_MAX + 1)
+        .map(|t| value(field, t))
+        .collect::<Result<_, _>>()?;
     if found.len() > LIST_MAX {
         return Err(BadRequest::new(field, format!("more than {LIST_MAX} names")));
     }
@@ -230,10 +241,15 @@ fn unknown(key: &str, known: &str) -> BadRequest {
 /// At most 256 printable ASCII bytes without blanks.
 fn check_word(field: &str, text: &str) -> Result<(), BadRequest> {
     if text.len() > CALL_ID_MAX {
-        return Err(BadRequest::new(field, format!("{} bytes; at most {CALL_ID_MAX} are allowed", text.len())));
+        return Err(BadRequest::new(
+            field,
+            format!("{} bytes; at most {CALL_ID_MAX} are allowed", text.len()),
+        ));
     }
     match text.bytes().enumerate().find(|(_, b)| !(0x21..=0x7e).contains(b)) {
-        Some((at, b)) => Err(BadRequest::new(field, format!("byte 0x{b:02x} at position {at} is not allowed"))),
+        Some((at, b)) => {
+            Err(BadRequest::new(field, format!("byte 0x{b:02x} at position {at} is not allowed")))
+        }
         None => Ok(()),
     }
 }
@@ -283,7 +299,10 @@ mod tests {
         }
         assert_eq!(BranchAsk::parse("branch=12").unwrap_err().field, "branch");
         assert_eq!(BranchAsk::parse("code=99").unwrap_err().field, "code");
-        assert_eq!(BranchAsk::parse("branch=1;code=503").unwrap(), BranchAsk { branch: Some(1), code: Some(503) });
+        assert_eq!(
+            BranchAsk::parse("branch=1;code=503").unwrap(),
+            BranchAsk { branch: Some(1), code: Some(503) }
+        );
     }
 
     proptest! {

@@ -14,7 +14,10 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b';').add(b'=').add
 /// an empty value are left out.
 pub fn parse(text: &str) -> Result<Vec<(&str, String)>, BadRequest> {
     if text.len() > ATTRS_MAX {
-        return Err(BadRequest::new("attributes", format!("{} bytes; at most {ATTRS_MAX} are allowed", text.len())));
+        return Err(BadRequest::new(
+            "attributes",
+            format!("{} bytes; at most {ATTRS_MAX} are allowed", text.len()),
+        ));
     }
     let mut found: Vec<(&str, String)> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -22,7 +25,9 @@ pub fn parse(text: &str) -> Result<Vec<(&str, String)>, BadRequest> {
         let (key, raw) = part
             .split_once('=')
             .ok_or_else(|| BadRequest::new("attributes", format!("{:?} is not key=value", shorten(part))))?;
-        let key_fits = !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let key_fits = !key.is_empty()
+            && key.len() <= KEY_MAX
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         if !key_fits {
             return Err(BadRequest::new("attributes", format!("{:?} is not a key", shorten(key))));
         }
@@ -46,15 +51,23 @@ pub fn encode(value: &str) -> String {
 /// A text cut to a length that fits in an error.
 pub fn shorten(text: &str) -> String {
     const KEPT: usize = 60;
-    if text.chars().count() <= KEPT { text.to_owned() } else { text.chars().take(KEPT).chain(['…']).collect() }
+    if text.chars().count() <= KEPT {
+        text.to_owned()
+    } else {
+        text.chars().take(KEPT).chain(['…']).collect()
+    }
 }
 
 fn decode(key: &str, raw: &str) -> Result<String, BadRequest> {
     let mut rest = raw.bytes();
     while let Some(b) = rest.next() {
-        if b == b'%' && !matches!((rest.next(), rest.next()), (Some(h), Some(l)) if h.is_ascii_hexdigit() && l.is_ascii_hexdigit())
+        if b == b'%'
+            && !matches!((rest.next(), rest.next()), (Some(h), Some(l)) if h.is_ascii_hexdigit() && l.is_ascii_hexdigit())
         {
-            return Err(BadRequest::new(key, format!("{:?} has a '%' without two hexadecimal digits", shorten(raw))));
+            return Err(BadRequest::new(
+                key,
+                format!("{:?} has a '%' without two hexadecimal digits", shorten(raw)),
+            ));
         }
     }
     let value = percent_decode_str(raw)

@@ -108,7 +108,13 @@ impl Refusal {
     /// No such pool: the proxy's script is wrong, SIP 500.
     pub fn no_pool(name: &str) -> Refusal {
         let reason = format!("no pool {name:?}");
-        Refusal { word: RefusalWord::NoPool, sip_code: 500, retry_after_s: None, field: Some("pool".to_owned()), reason }
+        Refusal {
+            word: RefusalWord::NoPool,
+            sip_code: 500,
+            retry_after_s: None,
+            field: Some("pool".to_owned()),
+            reason,
+        }
     }
 
     /// Nothing is known of what was asked for.

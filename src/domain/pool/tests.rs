@@ -5,19 +5,22 @@ const NO_QUEUES: Rules = Rules { agent_reserve_pm: 0, ..RULES };
 
 /// `id zone tags capacity load touched`
 fn pool(rows: &[(&str, &str, &str, u32, u32, u64)]) -> Vec<Loaded> {
-    let node = |(slot, (id, zone, tags, capacity, load, touched)): (u16, &(&str, &str, &str, u32, u32, u64))| Loaded {
-        node: Arc::new(Node {
-            id: id.parse().unwrap(),
-            slot: Slot(slot),
-            uri: format!("sip:127.0.1.{}", slot + 1).parse().unwrap(),
-            capacity: *capacity,
-            zone: zone.parse().ok(),
-            tags: tags.split(',').filter(|t| !t.is_empty()).map(|t| t.parse().unwrap()).collect(),
-            state: NodeState::Active,
-        }),
-        load: *load,
-        touched: *touched,
-    };
+    let node =
+        |(slot, (id, zone, tags, capacity, load, touched)): (u16, &(&str, &str, &str, u32, u32, u64))| {
+            Loaded {
+                node: Arc::new(Node {
+                    id: id.parse().unwrap(),
+                    slot: Slot(slot),
+                    uri: format!("sip:127.0.1.{}", slot + 1).parse().unwrap(),
+                    capacity: *capacity,
+                    zone: zone.parse().ok(),
+                    tags: tags.split(',').filter(|t| !t.is_empty()).map(|t| t.parse().unwrap()).collect(),
+                    state: NodeState::Active,
+                }),
+                load: *load,
+                touched: *touched,
+            }
+        };
     (0..).zip(rows).map(node).collect()
 }
 
@@ -35,7 +38,8 @@ fn call() -> Lookup {
 
 #[test]
 fn least_occupancy_after_this_call_wins_not_least_load() {
-    let nodes = pool(&[("small", "", "", 10, 1, 0), ("large", "", "", 100, 10, 0), ("huge", "", "", 1000, 250, 0)]);
+    let nodes =
+        pool(&[("small", "", "", 10, 1, 0), ("large", "", "", 100, 10, 0), ("huge", "", "", 1000, 250, 0)]);
     let picked = pick(&nodes, &call(), &NO_QUEUES);
     assert_eq!(words(&picked), "fallback chosen fallback");
     assert_eq!(picked.targets, Ok(vec![1, 0, 2]));
@@ -92,7 +96,11 @@ fn the_callers_zone_first_until_it_spills() {
     let nodes = pool(&[("a1", "a", "", 10, 7, 0), ("b1", "b", "", 10, 0, 0), ("x", "", "", 10, 1, 0)]);
     assert_eq!(pick(&nodes, &near, &NO_QUEUES).targets, Ok(vec![0, 1, 2]));
     let nodes = pool(&[("a1", "a", "", 10, 8, 0), ("b1", "b", "", 10, 7, 0), ("b2", "b", "", 10, 9, 0)]);
-    assert_eq!(pick(&nodes, &near, &NO_QUEUES).targets, Ok(vec![1, 0, 2]), "0.9 spills, and is then one of many");
+    assert_eq!(
+        pick(&nodes, &near, &NO_QUEUES).targets,
+        Ok(vec![1, 0, 2]),
+        "0.9 spills, and is then one of many"
+    );
     assert_eq!(pick(&nodes, &call(), &NO_QUEUES).targets, Ok(vec![1, 0, 2]));
 }
 
@@ -121,7 +129,12 @@ fn a_plan_names_the_shelves_that_fit() {
         ..call()
     };
     let shelf = |i: usize| BTreeSet::from([Shelf::of(&nodes[i].node).unwrap()]);
-    let wanted = Plan::Search { near: shelf(1), far: shelf(0), room_pm: Some(600), exclude: BTreeSet::from([Slot(2)]) };
+    let wanted = Plan::Search {
+        near: shelf(1),
+        far: shelf(0),
+        room_pm: Some(600),
+        exclude: BTreeSet::from([Slot(2)]),
+    };
     assert_eq!(plan(&nodes, &lookup, &RULES), wanted);
 }
 

@@ -1,0 +1,174 @@
+//! Answers while the store is away: from the last view and this instance's own picks since. Never refused for room.
+//!
+//! Loads are stale then, and every instance sees the same stale loads: the greedy choice would send all of them to one node.
+//! So two nodes are drawn and the less occupied one is taken (the power of two choices).
+
+use crate::domain::id::{LeaseId, Slot};
+use crate::domain::pool::{self, Loaded, Lookup, NoPick, Rules, TARGETS_MAX};
+use crate::domain::time::EpochMs;
+use crate::store::View;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// How long an answer is remembered for repeats.
+const REMEMBERED_MS: u64 = 35_000;
+
+/// The most answers that are remembered.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// What this instance answered by itself.
+#[derive(Default)]
+pub struct Degraded(Mutex<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    answers: HashMap<LeaseId, Vec<Slot>>,
+    order: VecDeque<(EpochMs, LeaseId)>,
+    /// Picks since the last view.
+    own: HashMap<Slot, u32>,
+}
+
+impl Degraded {
+    /// Chooses targets without the store. The same lease again has the same answer.
+    pub fn answer(
+        &self,
+        lease: LeaseId,
+        view: &View,
+        lookup: &Lookup,
+        rules: &Rules,
+        now: EpochMs,
+    ) -> Result<Vec<Slot>, NoPick> {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.forget(now);
+        if let Some(known) = memory.answers.get(&lease) {
+            return Ok(known.clone());
+        }
+        let loaded: Vec<Loaded> = view.loaded.iter().map(|n| memory.with_own(n)).collect();
+        let targets = choose(lease, &loaded, lookup, rules)?;
+        if let Some(first) = targets.first() {
+            *memory.own.entry(*first).or_default() += 1;
+        }
+        memory.order.push_back((now, lease));
+        memory.answers.insert(lease, targets.clone());
+        Ok(targets)
+    }
+
+    /// The next view has counted everything again.
+    pub fn store_is_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).own.clear();
+    }
+}
+
+impl Memory {
+    fn with_own(&self, n: &Loaded) -> Loaded {
+        Loaded { load: n.load + self.own.get(&n.node.slot).copied().unwrap_or(0), ..n.clone() }
+    }
+
+    fn forget(&mut self, now: EpochMs) {
+        while let Some((at, lease)) = self.order.front().copied() {
+            if now.since(at) < REMEMBERED_MS && self.order.len() < REMEMBERED_MAX {
+                return;
+            }
+            self.order.pop_front();
+            self.answers.remove(&lease);
+        }
+    }
+}
+
+/// All that would do, without regard to room: drawn two at a time, the less occupied one first.
+fn choose(lease: LeaseId, loaded: &[Loaded], lookup: &Lookup, rules: &Rules) -> Result<Vec<Slot>, NoPick> {
+    // Room is not a reason here: numbers that are known to be stale must not turn a caller away.
+    let relaxed = Rules { agent_reserve_pm: 0, targets_max: TARGETS_MAX, ..*rules };
+    let roomy: Vec<Loaded> =
+        loaded.iter().map(|n| Loaded { load: n.load.min(n.node.capacity - 1), ..n.clone() }).collect();
+    let wide = Lookup { targets_max: TARGETS_MAX, ..lookup.clone() };
+    let mut order: Vec<Slot> = pool::pick(&roomy, &wide, &relaxed)
+        .targets?
+        .iter()
+        .filter_map(|i| loaded.get(*i))
+        .map(|n| n.node.slot)
+        .collect();
+    let mut chance = u64::from_be_bytes(std::array::from_fn(|i| lease.0.get(i).copied().unwrap_or(0)));
+    let mut draw = |count: usize| {
+        let count64 = u64::try_from(count).unwrap_or(1).max(1);
+        let drawn = chance % count64;
+        chance = (chance / count64) ^ chance.rotate_left(29);
+        usize::try_from(drawn).unwrap_or(0)
+    };
+    let mut targets = Vec::new();
+    let wanted = usize::from(lookup.targets_max.min(rules.targets_max)).max(1);
+    while !order.is_empty() && targets.len() < wanted {
+        // `order` is best first, so the lower of two draws is the less occupied one.
+        let best = draw(order.len()).min(draw(order.len()));
+        targets.push(order.remove(best));
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::node::{Node, NodeState};
+    use std::sync::Arc;
+
+    const RULES: Rules = Rules { agent_reserve_pm: 400, zone_spill_pm: 800, targets_max: 3 };
+
+    fn view(loads: &[u32]) -> View {
+        let node = |(slot, load): (u16, &u32)| Loaded {
+            node: Arc::new(Node {
+                id: format!("n{slot}").parse().unwrap(),
+                slot: Slot(slot),
+                uri: format!("sip:127.0.1.{}", slot + 1).parse().unwrap(),
+                capacity: 10,
+                zone: None,
+                tags: Default::default(),
+                state: NodeState::Active,
+            }),
+            load: *load,
+            touched: 0,
+        };
+        View { version: 1, nodes: Vec::new(), loaded: (0..).zip(loads).map(node).collect(), at: EpochMs(0) }
+    }
+
+    fn lease(n: u64) -> LeaseId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        LeaseId(id)
+    }
+
+    #[test]
+    fn the_same_lookup_has_the_same_answer() {
+        let (degraded, view, call) = (Degraded::default(), view(&[0, 3, 9]), Lookup::new_call(3));
+        let first = degraded.answer(lease(1), &view, &call, &RULES, EpochMs(0)).unwrap();
+        for n in 2..50 {
+            degraded.answer(lease(n), &view, &call, &RULES, EpochMs(n)).unwrap();
+        }
+        assert_eq!(degraded.answer(lease(1), &view, &call, &RULES, EpochMs(60)), Ok(first));
+    }
+
+    #[test]
+    fn nobody_is_refused_for_room_and_nobody_gets_everything() {
+        let (degraded, view, call) = (Degraded::default(), view(&[10, 10, 10, 10]), Lookup::new_call(3));
+        let mut counts = [0u32; 4];
+        for n in 0..400 {
+            let targets = degraded.answer(lease(n), &view, &call, &RULES, EpochMs(0)).unwrap();
+            assert_eq!(targets.len(), 3);
+            counts[usize::from(targets[0].0)] += 1;
+        }
+        assert!(counts.iter().all(|n| *n > 20), "{counts:?}");
+        assert_eq!(
+            degraded.answer(lease(0), &View::empty(), &call, &RULES, EpochMs(REMEMBERED_MS)),
+            Err(NoPick::NoNode)
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (degraded, view, call) = (Degraded::default(), view(&[0]), Lookup::new_call(1));
+        for n in 0..(REMEMBERED_MAX as u64 + 500) {
+            degraded.answer(lease(n), &view, &call, &RULES, EpochMs(0)).unwrap();
+        }
+        let memory = degraded.0.lock().unwrap();
+        assert!(memory.answers.len() <= REMEMBERED_MAX && memory.order.len() <= REMEMBERED_MAX);
+    }
+}

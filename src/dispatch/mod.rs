@@ -1,0 +1,337 @@
+//! Floor 3: a lookup's life, from the question to the lease's end.
+//!
+//! * [`Dispatcher`]: the whole of it, for whoever brings questions
+//! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
+//! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away
+//! * [`nodes`]: nodes from the file and at run time · [`steward`]: what happens each second
+
+pub mod batch;
+pub mod decision;
+pub mod degraded;
+pub mod nodes;
+pub mod seen;
+pub mod settings;
+pub mod settle;
+pub mod steward;
+
+use crate::clock::{self, Stopwatch};
+use crate::domain::id::{LeaseId, PoolId, Slot};
+use crate::domain::node::Node;
+use crate::domain::pool::{Kind, Lookup, NoPick};
+use crate::store::{Answer, Pick, Store, StoreError, View};
+use crate::telemetry::metrics::Metrics;
+use crate::wire::ask::RouteAsk;
+use crate::wire::refusal::{Refusal, RefusalWord};
+use crate::wire::rtjson::{Document, Target};
+use crate::wire::token::{Token, lease_id};
+use decision::{Decision, Outcome};
+use seen::Pool;
+use settings::Settings;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// Answers lookups. One in a process; share it by `Arc`.
+pub struct Dispatcher {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    pools: BTreeMap<PoolId, Arc<Pool>>,
+    decisions: decision::Ring,
+    metrics: Arc<Metrics>,
+}
+
+/// A route, and what led to it.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// The route document, on one line.
+    pub document: String,
+    /// What led to it.
+    pub decision: Arc<Decision>,
+}
+
+impl Dispatcher {
+    /// Makes a dispatcher over a store. [`Dispatcher::start`] reads and seeds the pools.
+    pub fn new(settings: Settings, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Arc<Dispatcher> {
+        let pools = settings
+            .pools
+            .iter()
+            .map(|(id, p)| (id.clone(), Pool::new(id, p, store.clone(), metrics.clone())));
+        let pools = pools.collect();
+        let decisions = decision::Ring::new(settings.decisions_kept);
+        Arc::new(Dispatcher { pools, decisions, settings, store, metrics })
+    }
+
+    /// What the configuration said.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// All pools of the configuration.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.values()
+    }
+
+    /// The pool of this name, or the first of the configuration.
+    pub fn pool(&self, name: Option<&PoolId>) -> Result<&Arc<Pool>, Refusal> {
+        let name = name.unwrap_or(&self.settings.default_pool);
+        self.pools.get(name).ok_or_else(|| Refusal::no_pool(name.as_str()))
+    }
+
+    /// Answers a lookup, and leases the first target. The same lookup again has the same answer.
+    pub async fn route(&self, ask: &RouteAsk, via: &'static str) -> Result<Routed, Refusal> {
+        let clock = Stopwatch::start();
+        let answered = self.route_in_pool(ask, &clock).await;
+        let pool = ask.pool.as_ref().unwrap_or(&self.settings.default_pool).as_str();
+        let result = match &answered {
+            Ok(routed) => routed.decision.outcome.as_str(),
+            Err(refusal) => decision::result_word(refusal.word),
+        };
+        // A name that no pool has must not make a line of its own in the metrics.
+        let known = if self.pools.keys().any(|id| id.as_str() == pool) { pool } else { "" };
+        self.metrics.lookup(known, result, via, clock.elapsed());
+        answered
+    }
+
+    async fn route_in_pool(&self, ask: &RouteAsk, clock: &Stopwatch) -> Result<Routed, Refusal> {
+        let pool = self.pool_for(ask)?;
+        let lookup = self.lookup(ask, pool);
+        let seen = pool.seen();
+        let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
+        let ranked = seen.ranked(&lookup, &pool.settings.rules.choose);
+        let pick = Pick { lease, lookup: lookup.clone(), fallbacks: ranked.order.clone() };
+        let deadline = Duration::from_millis(self.settings.pick_deadline_ms);
+        let answer = pool.pick(pick, deadline).await;
+        let (targets, outcome) = match answer {
+            Ok(Answer::Leased(slots)) => (slots, Outcome::Routed),
+            Ok(Answer::Repeat(slots)) => (slots, Outcome::Repeat),
+            Ok(Answer::Refused(why)) => {
+                let refusal = self.refusal(pool, why, &lookup);
+                self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
+                info!(call_id = %ask.call_id, pool = %pool.id, word = refusal.word.as_str(), "refused");
+                return Err(refusal);
+            }
+            Err(error) => {
+                warn!(call_id = %ask.call_id, pool = %pool.id, %error, "answering without the store");
+                match pool.degraded.answer(
+                    lease,
+                    &seen.view,
+                    &lookup,
+                    &pool.settings.rules.choose,
+                    clock::wall(),
+                ) {
+                    Ok(slots) => (slots, Outcome::Degraded),
+                    Err(why) => {
+                        let refusal = self.refusal(pool, why, &lookup);
+                        self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
+                        return Err(refusal);
+                    }
+                }
+            }
+        };
+        if targets.iter().any(|slot| seen.view.at_slot(*slot).is_none()) {
+            // Somebody added a node a moment ago: look again before naming it. If that fails, the ones that are known remain.
+            let _ = pool.refresh().await;
+        }
+        let Some(document) = self.document(ask, pool, lease, &targets, outcome) else {
+            return Err(self.refusal(pool, NoPick::NoNode, &lookup));
+        };
+        let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
+        debug!(call_id = %ask.call_id, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
+        Ok(Routed { document, decision })
+    }
+
+    /// What [`Dispatcher::route`] would answer now, with every node; nothing is leased.
+    pub async fn explain(&self, ask: &RouteAsk) -> Result<Decision, Refusal> {
+        let clock = Stopwatch::start();
+        let pool = self.pool_for(ask)?;
+        let lookup = self.lookup(ask, pool);
+        // The newest view that is to be had; the last one while the store is away.
+        let fresh = pool.refresh().await.is_ok();
+        let seen = pool.seen();
+        let picked = crate::domain::pool::pick(&seen.view.loaded, &lookup, &pool.settings.rules.choose);
+        let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
+        let (targets, outcome) = match &picked.targets {
+            Ok(order) => {
+                let slots =
+                    order.iter().filter_map(|i| seen.view.loaded.get(*i)).map(|n| n.node.slot).collect();
+                (slots, if fresh { Outcome::Routed } else { Outcome::Degraded })
+            }
+            Err(why) => (Vec::new(), Outcome::Refused(self.refusal(pool, *why, &lookup).word)),
+        };
+        let mut decision = self.decide(ask, pool, &lookup, lease, &targets, outcome, &clock);
+        decision.dry = true;
+        decision.nodes =
+            Some(decision::table(&seen.view, &picked.verdicts, &lookup, &pool.settings.rules.choose));
+        Ok(decision)
+    }
+
+    /// The decision that was made for this Call-ID, if this instance made it and still has it.
+    pub fn decision(&self, call_id: &str) -> Result<Arc<Decision>, Refusal> {
+        self.decisions.get(call_id).ok_or_else(|| {
+            let kept = self.settings.decisions_kept;
+            Refusal::unknown(format!(
+                "this instance has no decision for that Call-ID; it keeps the last {kept}"
+            ))
+        })
+    }
+
+    fn pool_for(&self, ask: &RouteAsk) -> Result<&Arc<Pool>, Refusal> {
+        match self.pool(ask.pool.as_ref()) {
+            // An emergency call is not refused because a script names a pool that is not there.
+            Err(_) if self.is_emergency(ask) => self.pool(None),
+            found => found,
+        }
+    }
+
+    fn is_emergency(&self, ask: &RouteAsk) -> bool {
+        let uri = &ask.request_uri;
+        ask.kind != Kind::Agent
+            && (uri.is_emergency_urn() || self.settings.emergency_numbers.contains(uri.subject()))
+    }
+
+    fn lookup(&self, ask: &RouteAsk, pool: &Pool) -> Lookup {
+        Lookup {
+            kind: ask.kind,
+            zone: ask.zone.clone().or_else(|| self.settings.zone.clone()),
+            tags: ask.tags.clone(),
+            exclude: ask.exclude.clone(),
+            node: ask.node.clone(),
+            emergency: self.is_emergency(ask),
+            targets_max: ask.targets_max.unwrap_or(pool.settings.rules.choose.targets_max),
+        }
+    }
+
+    fn refusal(&self, pool: &Pool, why: NoPick, lookup: &Lookup) -> Refusal {
+        let word = match why {
+            NoPick::Full => RefusalWord::Full,
+            NoPick::NoNode => RefusalWord::NoNode,
+        };
+        let mut reason = format!("pool {}: {}", pool.id, word.title());
+        if let (NoPick::NoNode, Kind::Agent, Some(node)) = (why, lookup.kind, &lookup.node) {
+            reason = format!("pool {}: there is no node {node}", pool.id);
+        }
+        let retry_after_s = Some(pool.settings.retry_after_s);
+        Refusal { word, sip_code: pool.settings.refuse_code, retry_after_s, field: None, reason }
+    }
+
+    fn document(
+        &self,
+        ask: &RouteAsk,
+        pool: &Pool,
+        lease: LeaseId,
+        slots: &[Slot],
+        outcome: Outcome,
+    ) -> Option<String> {
+        let seen = pool.seen();
+        let issued = clock::wall();
+        // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
+        let nodes: Vec<_> = slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| &n.node).collect();
+        let token = |(attempt, node): (u8, &&Arc<Node>)| {
+            Token { pool: pool.id.clone(), node: node.id.clone(), lease, attempt, issued }
+                .sign(&self.settings.secret)
+        };
+        let tokens: Vec<String> = (0u8..).zip(&nodes).map(token).collect();
+        let mut targets = Vec::with_capacity(nodes.len());
+        for (node, token) in nodes.into_iter().zip(&tokens) {
+            let uri = (ask.kind != Kind::Agent).then_some(&node.uri);
+            targets.push(Target { node: &node.id, uri, token });
+        }
+        if targets.is_empty() {
+            return None;
+        }
+        let document = Document {
+            pool: &pool.id,
+            lease,
+            targets,
+            extras: &pool.settings.extras,
+            request_uri: &ask.request_uri,
+            degraded: outcome == Outcome::Degraded,
+            repeat: outcome == Outcome::Repeat,
+        };
+        Some(document.encode())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn keep(
+        &self,
+        ask: &RouteAsk,
+        pool: &Pool,
+        lookup: &Lookup,
+        lease: LeaseId,
+        targets: &[Slot],
+        outcome: Outcome,
+        clock: &Stopwatch,
+    ) -> Arc<Decision> {
+        let decision = Arc::new(self.decide(ask, pool, lookup, lease, targets, outcome, clock));
+        // A repeat adds nothing to what the first answer said.
+        if outcome != Outcome::Repeat || self.decisions.get(ask.call_id.as_str()).is_none() {
+            self.decisions.put(decision.clone());
+        }
+        decision
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn decide(
+        &self,
+        ask: &RouteAsk,
+        pool: &Pool,
+        lookup: &Lookup,
+        lease: LeaseId,
+        targets: &[Slot],
+        outcome: Outcome,
+        clock: &Stopwatch,
+    ) -> Decision {
+        let seen = pool.seen();
+        let rules = &pool.settings.rules.choose;
+        let ranked = seen.ranked(lookup, rules);
+        let named = |slot: &Slot| {
+            let node = &seen.view.at_slot(*slot)?.node;
+            Some(decision::Named { node: node.id.to_string(), uri: node.uri.to_string() })
+        };
+        let table = || decision::table_around(&seen.view, targets, lookup, rules);
+        Decision {
+            call_id: ask.call_id.to_string(),
+            request_uri: ask.request_uri.as_str().to_owned(),
+            source: ask.source.clone(),
+            kind: ask.kind.as_str(),
+            pool: pool.id.to_string(),
+            zone: lookup.zone.as_ref().map(ToString::to_string),
+            emergency: lookup.emergency,
+            at_ms: clock::wall().0,
+            took_us: clock.micros(),
+            lease: lease.to_string(),
+            outcome,
+            targets: targets.iter().filter_map(named).collect(),
+            reasons: ranked.reasons.clone(),
+            dry: false,
+            nodes: ask.explain.then(table),
+        }
+    }
+}
+
+/// Why a store did not answer in time, as a word for metrics.
+pub(crate) fn error_word(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Timeout { .. } => "timeout",
+        StoreError::Away { .. } => "away",
+        StoreError::Refused { .. } => "refused",
+        StoreError::Damaged { .. } => "damaged",
+    }
+}
+
+/// The nodes of a view that people are shown: removed ones only while they still carry calls.
+pub fn shown(view: &View) -> impl Iterator<Item = (&crate::store::NodeRecord, &crate::domain::pool::Loaded)> {
+    use crate::domain::node::NodeState;
+    view.nodes.iter().zip(&view.loaded).filter(|(r, n)| r.node.state != NodeState::Removed || n.load > 0)
+}

@@ -1,0 +1,332 @@
+//! Nodes: from the configuration file, and added, changed, drained and removed at run time.
+//!
+//! What was said last counts. A change at run time outlives a restart when the store does; a definition that was *changed in the
+//! file* since it was last applied replaces what the store has.
+
+use super::seen::Pool;
+use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
+use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
+use crate::domain::time::EpochMs;
+use crate::domain::uri::NodeUri;
+use crate::store::{NodeRecord, StoreError, View, Written};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tracing::info;
+
+/// The nodes of a configuration file, by pool.
+pub type FileNodes = BTreeMap<PoolId, Vec<NodeDef>>;
+
+/// How often a change is tried again when somebody else was first.
+const TRIES: u32 = 16;
+
+/// A node as somebody defines it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDef {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it listens.
+    pub uri: NodeUri,
+    /// Channels that it may carry.
+    pub capacity: u32,
+    /// Where it stands.
+    pub zone: Option<Zone>,
+    /// What it can do.
+    pub tags: BTreeSet<Tag>,
+    /// What it is asked to do.
+    pub state: NodeState,
+}
+
+impl NodeDef {
+    /// The same text for the same definition, whatever process writes it.
+    fn digest(&self) -> String {
+        let NodeDef { id, uri, capacity, zone, tags, state } = self;
+        let hash = Sha256::digest(format!("{id}|{uri}|{capacity}|{zone:?}|{tags:?}|{state}").as_bytes());
+        hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn at(&self, slot: Slot) -> Arc<Node> {
+        let NodeDef { id, uri, capacity, zone, tags, state } = self.clone();
+        Arc::new(Node { id, slot, uri, capacity, zone, tags, state })
+    }
+}
+
+/// A change to one node; `None` leaves a part as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePatch {
+    /// Where it listens.
+    pub uri: Option<NodeUri>,
+    /// Channels that it may carry.
+    pub capacity: Option<u32>,
+    /// Where it stands; `Some(None)`: nowhere.
+    pub zone: Option<Option<Zone>>,
+    /// What it can do.
+    pub tags: Option<BTreeSet<Tag>>,
+    /// What it is asked to do.
+    pub state: Option<NodeState>,
+}
+
+/// What somebody wants of a pool's nodes.
+#[derive(Clone, Debug)]
+pub enum NodeChange {
+    /// A new node.
+    Add(NodeDef),
+    /// Another definition for a node that is there.
+    Set(NodeId, NodePatch),
+    /// A node goes. With calls on it only when forced; they are counted until they end.
+    Remove {
+        /// Which.
+        id: NodeId,
+        /// Also while it carries calls.
+        force: bool,
+    },
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeError {
+    /// No such node.
+    #[error("pool {pool} has no node {id}")]
+    NotThere {
+        /// The pool.
+        pool: PoolId,
+        /// The node.
+        id: NodeId,
+    },
+    /// A node of this name is there already.
+    #[error("pool {pool} has a node {id} already")]
+    SameId {
+        /// The pool.
+        pool: PoolId,
+        /// The node.
+        id: NodeId,
+    },
+    /// Another node has this address already.
+    #[error("{uri} is the address of node {other} already")]
+    SameUri {
+        /// The address.
+        uri: NodeUri,
+        /// Who has it.
+        other: NodeId,
+    },
+    /// Capacity out of its range.
+    #[error("capacity {0}; 1 to {CAPACITY_MAX} channels are allowed")]
+    Capacity(u32),
+    /// It still carries calls.
+    #[error("node {id} carries {load} calls; drain it first, or force the removal")]
+    Loaded {
+        /// The node.
+        id: NodeId,
+        /// Its live leases.
+        load: u32,
+    },
+    /// The load table has no slot left.
+    #[error("a pool has at most {} nodes, removed ones that still carry calls included", Slot::COUNT)]
+    TooMany,
+    /// Others kept changing the pool.
+    #[error("others keep changing pool {0}; try again")]
+    Busy(PoolId),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Pool {
+    /// Makes a change and returns the pool as it is then.
+    pub async fn change(&self, change: &NodeChange) -> Result<View, NodeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        for _ in 0..TRIES {
+            let view = self.look().await?;
+            let nodes = apply(&self.id, &view, change)?;
+            if let Written::Done(version) = self.write(&view, &nodes).await? {
+                info!(pool = %self.id, version, ?change, "nodes changed");
+                return Ok(self.refresh().await?.view.clone());
+            }
+        }
+        Err(NodeError::Busy(self.id.clone()))
+    }
+
+    /// Puts the nodes of the configuration file into the store, where they are new or were changed in the file.
+    pub(super) async fn seed(&self, file: &[NodeDef]) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing.lock().await;
+        for _ in 0..TRIES {
+            let view = self.look().await?;
+            let Some(nodes) = merge(&view, file) else { break };
+            if let Written::Done(version) = self.write(&view, &nodes).await? {
+                info!(pool = %self.id, version, nodes = nodes.len(), "nodes of the file are in the store");
+                break;
+            }
+        }
+        self.refresh().await.map(|_| ())
+    }
+
+    pub(super) async fn write(&self, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError> {
+        let written = self.store().write_nodes(&self.id, expected, nodes).await;
+        written.inspect_err(|e| self.failed("write_nodes", e))
+    }
+}
+
+/// The pool's records after a change.
+pub fn apply(pool: &PoolId, view: &View, change: &NodeChange) -> Result<Vec<NodeRecord>, NodeError> {
+    let mut nodes = view.nodes.clone();
+    match change {
+        NodeChange::Add(def) => {
+            if view.node(&def.id).is_some() {
+                return Err(NodeError::SameId { pool: pool.clone(), id: def.id.clone() });
+            }
+            check(&nodes, &def.id, &def.uri, def.capacity)?;
+            put(&mut nodes, def, view.at, |record| record.file_digest.clone())?;
+        }
+        NodeChange::Set(id, patch) => {
+            let not_there = || NodeError::NotThere { pool: pool.clone(), id: id.clone() };
+            let old = view.node(id).ok_or_else(not_there)?.node.clone();
+            let def = NodeDef {
+                id: id.clone(),
+                uri: patch.uri.clone().unwrap_or_else(|| old.uri.clone()),
+                capacity: patch.capacity.unwrap_or(old.capacity),
+                zone: patch.zone.clone().unwrap_or_else(|| old.zone.clone()),
+                tags: patch.tags.clone().unwrap_or_else(|| old.tags.clone()),
+                state: patch.state.unwrap_or(old.state),
+            };
+            check(&nodes, id, &def.uri, def.capacity)?;
+            put(&mut nodes, &def, view.at, |record| record.file_digest.clone())?;
+        }
+        NodeChange::Remove { id, force } => {
+            let found =
+                view.node(id).ok_or_else(|| NodeError::NotThere { pool: pool.clone(), id: id.clone() })?;
+            if found.load > 0 && !force {
+                return Err(NodeError::Loaded { id: id.clone(), load: found.load });
+            }
+            for record in nodes.iter_mut().filter(|r| r.node.id == *id) {
+                Arc::make_mut(&mut record.node).state = NodeState::Removed;
+                record.since = view.at;
+            }
+        }
+    }
+    Ok(nodes)
+}
+
+/// The pool's records with the file's definitions applied; `None`: nothing is new.
+fn merge(view: &View, file: &[NodeDef]) -> Option<Vec<NodeRecord>> {
+    let mut nodes = view.nodes.clone();
+    for def in file {
+        let digest = def.digest();
+        let known = nodes.iter().find(|r| r.node.id == def.id);
+        if known.is_some_and(|r| r.file_digest.as_ref() == Some(&digest)) {
+            continue;
+        }
+        // A full load table is the only way to fail, and leaves the node out: said in the log by its absence from the lists.
+        let _ = put(&mut nodes, def, view.at, |_| Some(digest.clone()));
+    }
+    (nodes != view.nodes || view.version == 0).then_some(nodes)
+}
+
+fn check(nodes: &[NodeRecord], id: &NodeId, uri: &NodeUri, capacity: u32) -> Result<(), NodeError> {
+    if capacity == 0 || capacity > CAPACITY_MAX {
+        return Err(NodeError::Capacity(capacity));
+    }
+    let others = nodes.iter().filter(|r| r.node.id != *id && r.node.state != NodeState::Removed);
+    match others.into_iter().find(|r| r.node.uri.same_place() == uri.same_place()) {
+        Some(other) => Err(NodeError::SameUri { uri: uri.clone(), other: other.node.id.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Replaces or adds a record. A node that was there keeps its slot, also one that was removed.
+fn put(
+    nodes: &mut Vec<NodeRecord>,
+    def: &NodeDef,
+    now: EpochMs,
+    digest: impl Fn(&NodeRecord) -> Option<String>,
+) -> Result<(), NodeError> {
+    if let Some(record) = nodes.iter_mut().find(|r| r.node.id == def.id) {
+        let since = if record.node.state == def.state { record.since } else { now };
+        let node = def.at(record.node.slot);
+        *record = NodeRecord { node, file_digest: digest(record), since };
+        return Ok(());
+    }
+    let taken: BTreeSet<Slot> = nodes.iter().map(|r| r.node.slot).collect();
+    let slot = (0..Slot::COUNT).map(Slot).find(|s| !taken.contains(s)).ok_or(NodeError::TooMany)?;
+    let fresh = NodeRecord { node: def.at(slot), file_digest: None, since: now };
+    let file_digest = digest(&fresh);
+    nodes.push(NodeRecord { file_digest, ..fresh });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::pool::Loaded;
+
+    fn def(id: &str, uri: &str) -> NodeDef {
+        let (zone, tags, state) = (None, BTreeSet::new(), NodeState::Active);
+        NodeDef { id: id.parse().unwrap(), uri: uri.parse().unwrap(), capacity: 10, zone, tags, state }
+    }
+
+    fn view(nodes: Vec<NodeRecord>, load: u32) -> View {
+        let loaded = nodes.iter().map(|r| Loaded { node: r.node.clone(), load, touched: 0 }).collect();
+        View { version: 1, nodes, loaded, at: EpochMs(77) }
+    }
+
+    fn seeded(load: u32) -> View {
+        let file = [def("a", "sip:10.0.0.1"), def("b", "sip:10.0.0.2")];
+        view(merge(&View::empty(), &file).unwrap(), load)
+    }
+
+    fn change(view: &View, change: &NodeChange) -> Result<Vec<NodeRecord>, String> {
+        apply(&"p".parse().unwrap(), view, change).map_err(|e| e.to_string())
+    }
+
+    fn set(id: &str, patch: NodePatch) -> NodeChange {
+        NodeChange::Set(id.parse().unwrap(), patch)
+    }
+
+    #[test]
+    fn a_change_at_run_time_outlives_a_restart_with_the_same_file() {
+        let patch =
+            NodePatch { capacity: Some(99), state: Some(NodeState::Draining), ..NodePatch::default() };
+        let changed = view(change(&seeded(0), &set("a", patch)).unwrap(), 0);
+        let file = [def("a", "sip:10.0.0.1"), def("b", "sip:10.0.0.2")];
+        assert_eq!(merge(&changed, &file), None);
+        assert_eq!(changed.nodes[0].since, EpochMs(77));
+        let edited = [NodeDef { capacity: 20, ..def("a", "sip:10.0.0.1") }];
+        let nodes = merge(&changed, &edited).unwrap();
+        assert_eq!((nodes[0].node.capacity, nodes[0].node.state), (20, NodeState::Active));
+        assert_eq!(nodes[1].node.id.as_str(), "b", "a node that this file does not name stays");
+    }
+
+    #[test]
+    fn a_removed_node_does_not_come_back_with_a_restart_and_keeps_its_slot() {
+        let remove = NodeChange::Remove { id: "a".parse().unwrap(), force: false };
+        assert!(change(&seeded(3), &remove).unwrap_err().contains("carries 3 calls"));
+        let removed = view(change(&seeded(0), &remove).unwrap(), 0);
+        assert_eq!(merge(&removed, &[def("a", "sip:10.0.0.1")]), None);
+        let again = change(&removed, &NodeChange::Add(def("c", "sip:10.0.0.1"))).unwrap();
+        assert_eq!((again[2].node.slot, again[0].node.state), (Slot(2), NodeState::Removed));
+        let back = change(&removed, &NodeChange::Add(def("a", "sip:10.0.0.9"))).unwrap();
+        assert_eq!((back.len(), back[0].node.slot, back[0].node.state), (2, Slot(0), NodeState::Active));
+    }
+
+    #[test]
+    fn errors_name_the_culprit() {
+        let v = seeded(0);
+        for (wrong, text) in [
+            (NodeChange::Add(def("a", "sip:10.0.0.9")), "pool p has a node a already"),
+            (
+                NodeChange::Add(def("c", "sip:10.0.0.2:5060")),
+                "sip:10.0.0.2:5060 is the address of node b already",
+            ),
+            (set("z", NodePatch::default()), "pool p has no node z"),
+            (
+                set("a", NodePatch { uri: "sip:10.0.0.2".parse().ok(), ..NodePatch::default() }),
+                "sip:10.0.0.2 is the address of node b already",
+            ),
+            (
+                set("a", NodePatch { capacity: Some(8001), ..NodePatch::default() }),
+                "capacity 8001; 1 to 8000 channels are allowed",
+            ),
+        ] {
+            assert_eq!(change(&v, &wrong).unwrap_err(), text);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A pool as this instance last saw it: fallbacks, explanations and degraded answers come from here, never the lease itself.
+
+use super::batch::{Batcher, Run};
+use super::degraded::Degraded;
+use super::error_word;
+use super::settings::PoolSettings;
+use crate::domain::id::{PoolId, Slot};
+use crate::domain::lease::Settled;
+use crate::domain::pool::{self, Lookup, Rules, TARGETS_MAX, Verdict};
+use crate::store::{Answer, Pick, SettleOne, Store, StoreError, View};
+use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How many different lookups a view ranks before it forgets the rankings.
+const SHAPES_MAX: usize = 64;
+
+/// One pool of the configuration.
+pub struct Pool {
+    /// Its name.
+    pub id: PoolId,
+    /// Its settings.
+    pub settings: PoolSettings,
+    /// Answers while the store is away.
+    pub degraded: Degraded,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    seen: Arc<ArcSwap<Seen>>,
+    /// One change of the definitions, or one new view, at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    picks: Batcher<PickRun>,
+    settles: Batcher<SettleRun>,
+}
+
+impl Pool {
+    pub(super) fn new(
+        id: &PoolId,
+        settings: &PoolSettings,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Pool> {
+        let seen = Arc::new(ArcSwap::from_pointee(Seen::new(View::empty())));
+        let shared = || Shared {
+            id: id.clone(),
+            settings: settings.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            seen: seen.clone(),
+        };
+        Arc::new(Pool {
+            id: id.clone(),
+            settings: settings.clone(),
+            degraded: Degraded::default(),
+            picks: Batcher::new(PickRun(shared())),
+            settles: Batcher::new(SettleRun(shared())),
+            store,
+            metrics,
+            seen,
+            changing: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// What was last seen.
+    pub fn seen(&self) -> Arc<Seen> {
+        self.seen.load_full()
+    }
+
+    /// Looks again.
+    pub async fn refresh(&self) -> Result<Arc<Seen>, StoreError> {
+        let last = self.seen();
+        let view = self.store.view(&self.id, &last.view).await.inspect_err(|e| self.failed("view", e))?;
+        // A store that lost its memory must not take the definitions away from us: `steward` gives them back to it.
+        if view.version == 0 && last.view.version > 0 {
+            return Ok(last);
+        }
+        let seen = Arc::new(Seen::new(view));
+        self.seen.store(seen.clone());
+        self.degraded.store_is_back();
+        Ok(seen)
+    }
+
+    /// What the store holds, without keeping it as seen.
+    pub(super) async fn look(&self) -> Result<View, StoreError> {
+        self.store.view(&self.id, &self.seen().view).await.inspect_err(|e| self.failed("view", e))
+    }
+
+    pub(super) async fn pick(&self, pick: Pick, deadline: Duration) -> Result<Answer, StoreError> {
+        within("pick", deadline, self.picks.submit(pick, self.store.wants_batches())).await
+    }
+
+    pub(super) async fn settle(&self, one: SettleOne, deadline: Duration) -> Result<Settled, StoreError> {
+        within("settle", deadline, self.settles.submit(one, self.store.wants_batches())).await
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(super) fn failed(&self, op: &'static str, error: &StoreError) {
+        self.metrics.store_error(op, error_word(error));
+    }
+}
+
+async fn within<T>(
+    op: &'static str,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            Err(StoreError::Timeout { op, after_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) })
+        }
+    }
+}
+
+/// A view, and what was worked out from it.
+pub struct Seen {
+    /// The view.
+    pub view: View,
+    ranked: Mutex<HashMap<Lookup, Arc<Ranked>>>,
+}
+
+/// Targets and reasons of one sort of lookup.
+#[derive(Clone, Debug)]
+pub struct Ranked {
+    /// The best slots, best first: enough for an answer without its first.
+    pub order: Vec<Slot>,
+    /// How many nodes have which verdict.
+    pub reasons: BTreeMap<&'static str, u32>,
+}
+
+impl Seen {
+    pub(super) fn new(view: View) -> Seen {
+        Seen { view, ranked: Mutex::new(HashMap::new()) }
+    }
+
+    /// Ranks the nodes for a lookup; worked out once a view for each sort of lookup.
+    pub fn ranked(&self, lookup: &Lookup, rules: &Rules) -> Arc<Ranked> {
+        let mut ranked = self.ranked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = ranked.get(lookup) {
+            return known.clone();
+        }
+        let found = Arc::new(rank(&self.view, lookup, rules));
+        if ranked.len() >= SHAPES_MAX {
+            ranked.clear();
+        }
+        ranked.insert(lookup.clone(), found.clone());
+        found
+    }
+}
+
+fn rank(view: &View, lookup: &Lookup, rules: &Rules) -> Ranked {
+    let wide = Rules { targets_max: TARGETS_MAX + 1, ..*rules };
+    let all = Lookup { targets_max: TARGETS_MAX + 1, ..lookup.clone() };
+    let picked = pool::pick(&view.loaded, &all, &wide);
+    let mut reasons = BTreeMap::new();
+    for verdict in &picked.verdicts {
+        // Which of the eligible ones is chosen is the store's word, not the view's.
+        let word = match verdict {
+            Verdict::Target(_) | Verdict::Eligible => "eligible",
+            Verdict::Excluded
+            | Verdict::Draining
+            | Verdict::Down
+            | Verdict::NoTag(_)
+            | Verdict::NoRoom
+            | Verdict::OtherNode => verdict.as_str(),
+        };
+        *reasons.entry(word).or_default() += 1;
+    }
+    let order = picked.targets.unwrap_or_default();
+    Ranked { order: order.iter().filter_map(|i| view.loaded.get(*i)).map(|n| n.node.slot).collect(), reasons }
+}
+
+/// What a batch needs to travel.
+struct Shared {
+    id: PoolId,
+    settings: PoolSettings,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    seen: Arc<ArcSwap<Seen>>,
+}
+
+struct PickRun(Shared);
+
+#[async_trait]
+impl Run for PickRun {
+    type Ask = Pick;
+    type Answer = Answer;
+
+    async fn run(&self, batch: Vec<Pick>) -> Result<Vec<Answer>, StoreError> {
+        let Shared { id, settings, store, metrics, seen } = &self.0;
+        metrics.batch("pick", batch.len());
+        let seen = seen.load_full();
+        let answers = store.pick(id, &settings.rules, &seen.view, &batch).await;
+        answers.inspect_err(|e| metrics.store_error("pick", error_word(e)))
+    }
+}
+
+struct SettleRun(Shared);
+
+#[async_trait]
+impl Run for SettleRun {
+    type Ask = SettleOne;
+    type Answer = Settled;
+
+    async fn run(&self, batch: Vec<SettleOne>) -> Result<Vec<Settled>, StoreError> {
+        let Shared { id, settings, store, metrics, seen } = &self.0;
+        metrics.batch("settle", batch.len());
+        let seen = seen.load_full();
+        let answers = store.settle(id, &settings.rules, &seen.view, &batch).await;
+        answers.inspect_err(|e| metrics.store_error("settle", error_word(e)))
+    }
+}

@@ -1,0 +1,110 @@
+//! `CONFIRM`, `FAIL` and `DONE`: what the proxy reports of a lease that it holds a token of.
+
+use super::Dispatcher;
+use super::seen::Pool;
+use crate::domain::id::Slot;
+use crate::domain::lease::{Settle, Settled};
+use crate::store::{SettleOne, StoreError};
+use crate::wire::ask::BranchAsk;
+use crate::wire::refusal::Refusal;
+use crate::wire::token::Token;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, warn};
+
+/// The three verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// The node was heard.
+    Confirm,
+    /// A branch failed.
+    Fail,
+    /// The dialog is over.
+    Done,
+}
+
+impl Verb {
+    /// The word for it in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Confirm => "confirm",
+            Verb::Fail => "fail",
+            Verb::Done => "done",
+        }
+    }
+}
+
+/// What became of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `confirmed`, `already`, `adopted`, `moved`, `ended`, `stale`, `gone`.
+    pub result: &'static str,
+    /// Where it moved to: index of the target, and the node's name.
+    pub moved: Option<(u8, String)>,
+}
+
+/// Why nothing was reported.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The question is wrong.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The store did not answer: keep the verb and say it again.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl Dispatcher {
+    /// Applies a verb to the lease that a token names.
+    pub async fn settle(&self, verb: Verb, token: &str, ask: BranchAsk) -> Result<Report, SettleError> {
+        let refused = |refusal| SettleError::Refused(refusal);
+        let token = Token::verify(token, &self.settings.secret)
+            .map_err(|e| refused(Refusal::bad_token(&e.to_string())))
+            .inspect_err(|_| self.metrics.settle(verb.as_str(), "badtoken"))?;
+        let pool = self.pool(Some(&token.pool)).map_err(refused)?;
+        let one = SettleOne { lease: token.lease, verb: self.verb(verb, &token, ask, pool) };
+        let deadline = Duration::from_millis(self.settings.settle_deadline_ms());
+        let settled = pool.settle(one, deadline).await.inspect_err(|error| {
+            self.metrics.settle(verb.as_str(), "error");
+            warn!(lease = %token.lease, verb = verb.as_str(), %error, "not settled");
+        })?;
+        let report = report(pool, &settled);
+        self.metrics.settle(verb.as_str(), report.result);
+        debug!(lease = %token.lease, verb = verb.as_str(), code = ask.code, result = report.result, "settled");
+        Ok(report)
+    }
+
+    fn verb(&self, verb: Verb, token: &Token, ask: BranchAsk, pool: &Arc<Pool>) -> Settle {
+        let branch = ask.branch.unwrap_or(token.attempt);
+        match verb {
+            Verb::Confirm => Settle::Confirm {
+                branch,
+                slot: if branch == token.attempt { slot_of(pool, token) } else { None },
+                latest: token.issued + pool.settings.rules.life.call_max_ms,
+            },
+            Verb::Fail => Settle::Fail { branch },
+            Verb::Done => Settle::Done,
+        }
+    }
+}
+
+fn slot_of(pool: &Pool, token: &Token) -> Option<Slot> {
+    let seen = pool.seen();
+    seen.view.loaded.iter().find(|n| n.node.id == token.node).map(|n| n.node.slot)
+}
+
+fn report(pool: &Pool, settled: &Settled) -> Report {
+    let plain = |result| Report { result, moved: None };
+    match settled {
+        Settled::Confirmed => plain("confirmed"),
+        Settled::Already => plain("already"),
+        Settled::Adopted => plain("adopted"),
+        Settled::Ended => plain("ended"),
+        Settled::Stale => plain("stale"),
+        Settled::Gone => plain("gone"),
+        Settled::Moved { attempt, slot } => {
+            let node = pool.seen().view.at_slot(*slot).map(|n| n.node.id.to_string()).unwrap_or_default();
+            Report { result: "moved", moved: Some((*attempt, node)) }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What happens each second: every instance looks at its pools; the steward, whichever instance that is, takes out what expired.
+//!
+//! Nothing waits for the steward: without one, expired leases only stay in the scores a little longer.
+
+use super::Dispatcher;
+use super::nodes;
+use super::seen::Pool;
+use crate::domain::node::NodeState;
+use crate::store::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How often every instance looks: answers use views at most 1 s old.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a steward is steward without saying so again, in ms.
+const STEWARD_MS: u64 = 5_000;
+
+/// The most leases that one sweep takes out, so that a sweep never holds up a pick.
+const SWEEP_MAX: u32 = 256;
+
+/// The most sweeps of one pool in one round.
+const SWEEPS_MAX: u32 = 40;
+
+impl Dispatcher {
+    /// Reads the pools and puts the nodes of the configuration into the store. While the store is away this fails, and
+    /// [`Dispatcher::watch`] does it later.
+    pub async fn start(&self, from_file: &nodes::FileNodes) -> Result<(), StoreError> {
+        for pool in self.pools() {
+            let file = from_file.get(&pool.id).map_or(&[][..], Vec::as_slice);
+            pool.seed(file).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks after the pools until the task is dropped.
+    pub async fn watch(self: Arc<Self>, from_file: nodes::FileNodes, mut seeded: bool) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut away = !seeded;
+        let mut sweep_now = false;
+        loop {
+            tick.tick().await;
+            sweep_now = !sweep_now;
+            let result = if seeded { self.round(sweep_now).await } else { self.start(&from_file).await };
+            match result {
+                Ok(()) => {
+                    if away {
+                        info!(store = self.store.kind(), "the store is back");
+                    }
+                    (away, seeded) = (false, true);
+                }
+                Err(error) => {
+                    if !away {
+                        warn!(%error, "the store is away; lookups are answered from the last view");
+                    }
+                    away = true;
+                }
+            }
+        }
+    }
+
+    async fn round(&self, sweep: bool) -> Result<(), StoreError> {
+        for pool in self.pools() {
+            pool.restore().await?;
+            pool.refresh().await?;
+        }
+        if sweep && self.store.hold_steward(&self.settings.instance, STEWARD_MS).await? {
+            for pool in self.pools() {
+                self.sweep(pool).await?;
+                pool.purge().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, pool: &Pool) -> Result<(), StoreError> {
+        for _ in 0..SWEEPS_MAX {
+            let swept = self.store.sweep(&pool.id, &pool.seen().view, SWEEP_MAX).await?;
+            self.metrics.expired(swept.expired);
+            if swept.expired > 0 {
+                info!(pool = %pool.id, count = swept.expired, "leases ended by time");
+            }
+            if !swept.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Gives the definitions back to a store that lost its memory.
+    async fn restore(&self) -> Result<(), StoreError> {
+        let last = self.seen();
+        if last.view.version == 0 {
+            return Ok(());
+        }
+        let now = self.look().await?;
+        if now.version == 0 {
+            warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
+            self.write(&now, &last.view.nodes).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets removed nodes whose last lease has ended, unless the file still names them.
+    async fn purge(&self) -> Result<(), StoreError> {
+        let seen = self.seen();
+        let spent = |(r, n): &(&crate::store::NodeRecord, &crate::domain::pool::Loaded)| {
+            r.node.state == NodeState::Removed && r.file_digest.is_none() && n.load == 0
+        };
+        let pairs = || seen.view.nodes.iter().zip(&seen.view.loaded);
+        if pairs().any(|pair| spent(&pair)) {
+            let kept: Vec<_> = pairs().filter(|pair| !spent(pair)).map(|(r, _)| r.clone()).collect();
+            self.write(&seen.view, &kept).await?;
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+}

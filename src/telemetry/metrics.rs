@@ -1,0 +1,219 @@
+//! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// Labels of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LookupLabels {
+    /// The pool; empty when it is unknown.
+    pub pool: String,
+    /// `routed`, `repeat`, `degraded`, or the word of the refusal in lower case.
+    pub result: &'static str,
+    /// `resp`, `http`, …
+    pub transport: &'static str,
+}
+
+/// Labels of a settled lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SettleLabels {
+    /// `confirm`, `fail`, `done`.
+    pub verb: &'static str,
+    /// What became of it.
+    pub result: &'static str,
+}
+
+/// Labels of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NodeLabels {
+    /// The pool.
+    pub pool: String,
+    /// The node.
+    pub node: String,
+}
+
+/// Labels of a node's state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabels {
+    /// The pool.
+    pub pool: String,
+    /// The node.
+    pub node: String,
+    /// `active`, `draining`, `down`.
+    pub state: &'static str,
+}
+
+/// Labels of an operation on the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreLabels {
+    /// `pick`, `settle`, `view`, `sweep`, …
+    pub op: &'static str,
+    /// `timeout`, `away`, `refused`, `damaged`.
+    pub error: &'static str,
+}
+
+/// A node as it is shown.
+pub struct NodeSample {
+    /// The pool.
+    pub pool: String,
+    /// The node.
+    pub node: String,
+    /// Its state.
+    pub state: &'static str,
+    /// Live leases.
+    pub load: u32,
+    /// Channels.
+    pub capacity: u32,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    lookups: Family<LookupLabels, Counter>,
+    lookup_seconds: Family<LookupTransport, Histogram, fn() -> Histogram>,
+    settles: Family<SettleLabels, Counter>,
+    store_errors: Family<StoreLabels, Counter>,
+    batch: Family<BatchLabels, Histogram, fn() -> Histogram>,
+    swept: Counter,
+    nodes: Mutex<NodeGauges>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupTransport {
+    transport: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BatchLabels {
+    op: &'static str,
+}
+
+struct NodeGauges {
+    load: Family<NodeLabels, Gauge>,
+    capacity: Family<NodeLabels, Gauge>,
+    occupancy: Family<NodeLabels, Gauge<f64, AtomicU64>>,
+    state: Family<StateLabels, Gauge>,
+}
+
+impl Metrics {
+    /// Registers everything; nothing is counted yet.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("mqs");
+        let lookups = Family::default();
+        registry.register("lookups", "Lookups answered, by pool, result and transport", lookups.clone());
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_05, 2.0, 14));
+        let lookup_seconds = Family::new_with_constructor(seconds);
+        let help = "Time from a lookup's last byte to its answer";
+        registry.register_with_unit("lookup", help, Unit::Seconds, lookup_seconds.clone());
+        let settles = Family::default();
+        registry.register("settles", "CONFIRM, FAIL and DONE, by what became of them", settles.clone());
+        let store_errors = Family::default();
+        registry.register("store_errors", "Operations that the store did not answer", store_errors.clone());
+        let sizes: fn() -> Histogram = || Histogram::new(exponential_buckets(1.0, 2.0, 9));
+        let batch = Family::new_with_constructor(sizes);
+        registry.register(
+            "batch_size",
+            "Lookups or verbs that travelled to the store together",
+            batch.clone(),
+        );
+        let swept = Counter::default();
+        registry.register("leases_expired", "Leases that ended by time", swept.clone());
+        let nodes = NodeGauges {
+            load: Family::default(),
+            capacity: Family::default(),
+            occupancy: Family::default(),
+            state: Family::default(),
+        };
+        registry.register("node_load", "Live leases of a node", nodes.load.clone());
+        registry.register("node_capacity", "Channels that a node may carry", nodes.capacity.clone());
+        registry.register("node_occupancy", "Load divided by capacity", nodes.occupancy.clone());
+        registry.register("node_state", "1 for the state that a node is in", nodes.state.clone());
+        let nodes = Mutex::new(nodes);
+        Metrics { registry, lookups, lookup_seconds, settles, store_errors, batch, swept, nodes }
+    }
+
+    /// Counts a lookup.
+    pub fn lookup(&self, pool: &str, result: &'static str, transport: &'static str, took: Duration) {
+        let labels = LookupLabels { pool: pool.to_owned(), result, transport };
+        self.lookups.get_or_create(&labels).inc();
+        self.lookup_seconds.get_or_create(&LookupTransport { transport }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a settled lease.
+    pub fn settle(&self, verb: &'static str, result: &'static str) {
+        self.settles.get_or_create(&SettleLabels { verb, result }).inc();
+    }
+
+    /// Counts a failure of the store.
+    pub fn store_error(&self, op: &'static str, error: &'static str) {
+        self.store_errors.get_or_create(&StoreLabels { op, error }).inc();
+    }
+
+    /// Counts a batch.
+    pub fn batch(&self, op: &'static str, size: usize) {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.batch.get_or_create(&BatchLabels { op }).observe(f64::from(size));
+    }
+
+    /// Counts leases that ended by time.
+    pub fn expired(&self, count: u32) {
+        self.swept.inc_by(u64::from(count));
+    }
+
+    /// The text for Prometheus (OpenMetrics 1.0), with the nodes as they are now.
+    pub fn render(&self, nodes: &[NodeSample]) -> String {
+        // One writer at a time: the gauges are cleared, so that a removed node leaves no line behind.
+        let gauges = self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        gauges.load.clear();
+        gauges.capacity.clear();
+        gauges.occupancy.clear();
+        gauges.state.clear();
+        for n in nodes {
+            let labels = NodeLabels { pool: n.pool.clone(), node: n.node.clone() };
+            gauges.load.get_or_create(&labels).set(i64::from(n.load));
+            gauges.capacity.get_or_create(&labels).set(i64::from(n.capacity));
+            gauges.occupancy.get_or_create(&labels).set(f64::from(n.load) / f64::from(n.capacity.max(1)));
+            let labels = StateLabels { pool: n.pool.clone(), node: n.node.clone(), state: n.state };
+            gauges.state.get_or_create(&labels).set(1);
+        }
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_node_leaves_no_line_behind() {
+        let metrics = Metrics::new();
+        metrics.lookup("p", "routed", "resp", Duration::from_micros(70));
+        let node = |node: &str| NodeSample {
+            pool: "p".into(),
+            node: node.into(),
+            state: "active",
+            load: 3,
+            capacity: 10,
+        };
+        let text = metrics.render(&[node("a"), node("b")]);
+        assert!(text.contains(r#"mqs_node_load{pool="p",node="b"} 3"#), "{text}");
+        assert!(text.contains(r#"mqs_lookups_total{pool="p",result="routed",transport="resp"} 1"#), "{text}");
+        assert!(!metrics.render(&[node("a")]).contains(r#"node="b""#));
+    }
+}

@@ -1,0 +1,3 @@
+//! Floor 1: what is counted, under which names.
+
+pub mod metrics;
