@@ -4,6 +4,7 @@
 //! file* since it was last applied replaces what the store has.
 
 use super::seen::Pool;
+use crate::config::{Config, NodeConfig};
 use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
 use crate::domain::time::EpochMs;
@@ -16,6 +17,19 @@ use tracing::info;
 
 /// The nodes of a configuration file, by pool.
 pub type FileNodes = BTreeMap<PoolId, Vec<NodeDef>>;
+
+/// The nodes of a configuration, by pool.
+pub fn from_config(config: &Config) -> FileNodes {
+    let def = |n: &NodeConfig| NodeDef {
+        id: n.id.clone(),
+        uri: n.uri.clone(),
+        capacity: n.capacity,
+        zone: n.zone.clone(),
+        tags: n.tags.clone(),
+        state: n.state,
+    };
+    config.pools.iter().map(|pool| (pool.name.clone(), pool.nodes.iter().map(def).collect())).collect()
+}
 
 /// How often a change is tried again when somebody else was first.
 const TRIES: u32 = 16;

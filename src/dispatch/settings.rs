@@ -1,8 +1,9 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
+use crate::config::{Config, PoolConfig};
 use crate::domain::id::{PoolId, Zone};
 use crate::store::PoolRules;
-use crate::wire::rtjson::RouteExtras;
+use crate::wire::rtjson::{Clean, RouteExtras};
 use crate::wire::token::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,4 +46,63 @@ pub struct PoolSettings {
     pub retry_after_s: u32,
     /// What is added to each route.
     pub extras: RouteExtras,
+}
+
+/// The configuration does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {cause}")]
+pub struct SettingsError {
+    /// The culprit.
+    pub key: String,
+    /// What is wrong with it.
+    pub cause: String,
+}
+
+impl Settings {
+    /// Takes from the configuration what concerns lookups. The secret is read by the caller: from a file, or drawn at the start.
+    pub fn from_config(config: &Config, secret: Secret) -> Result<Settings, SettingsError> {
+        let first = config.pools.first().ok_or_else(|| wrong("pool".to_owned(), "there is no pool"))?;
+        let mut pools = BTreeMap::new();
+        for pool in &config.pools {
+            pools.insert(pool.name.clone(), PoolSettings::from_config(pool, config)?);
+        }
+        Ok(Settings {
+            instance: config.instance.id.clone(),
+            zone: config.instance.zone.clone(),
+            secret,
+            pick_deadline_ms: config.dispatch.pick_deadline_ms,
+            decisions_kept: config.dispatch.decisions_kept,
+            emergency_numbers: config.emergency_numbers.clone(),
+            default_pool: first.name.clone(),
+            pools,
+        })
+    }
+}
+
+impl PoolSettings {
+    fn from_config(pool: &PoolConfig, config: &Config) -> Result<PoolSettings, SettingsError> {
+        let clean = |key: &str, text: &str| -> Result<Clean, SettingsError> {
+            text.parse().map_err(|e| wrong(format!("pool {}: {key}", pool.name), e))
+        };
+        let optional = |key: &str, text: &Option<String>| text.as_ref().map(|t| clean(key, t)).transpose();
+        let route = &pool.route;
+        let header =
+            |(name, value): &(String, String)| Ok((clean("headers", name)?, clean("headers", value)?));
+        Ok(PoolSettings {
+            rules: PoolRules { choose: pool.rules, life: config.dispatch.life },
+            refuse_code: pool.refuse_code,
+            retry_after_s: pool.retry_after_s,
+            extras: RouteExtras {
+                fr_timer_ms: route.fr_timer_ms,
+                fr_inv_timer_ms: route.fr_inv_timer_ms,
+                socket: optional("socket", &route.socket)?,
+                path: optional("path", &route.path)?,
+                headers: route.headers.iter().map(header).collect::<Result<_, _>>()?,
+            },
+        })
+    }
+}
+
+fn wrong(key: String, cause: impl ToString) -> SettingsError {
+    SettingsError { key, cause: cause.to_string() }
 }

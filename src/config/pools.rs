@@ -1,0 +1,93 @@
+//! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
+
+use super::reader::{Reader, Spot};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, route};
+use crate::domain::id::{PoolId, Slot, Tag};
+use crate::domain::node::{CAPACITY_MAX, NodeState};
+use crate::domain::pool::{Rules, TARGETS_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+
+const TAGS_MAX: usize = 32;
+
+/// All pools. `None`: there is none, or one is so wrong that it cannot be spoken of; that was reported.
+pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
+    let tables = root.tables("pool", POOLS_MAX);
+    if tables.is_empty() && !root.has("pool") {
+        root.wrong(root.spot(), "no pool: write at least one [[pool]] with a name");
+    } else if tables.is_empty() && !root.any_wrong() {
+        root.wrong(&root.spot_of("pool"), "no pool: write at least one [[pool]] with a name");
+    }
+    let count = tables.len();
+    let mut pools = Vec::new();
+    let mut names: BTreeMap<PoolId, Spot> = BTreeMap::new();
+    for table in tables {
+        let spot = table.spot_of("name");
+        let Some(pool) = one(table) else { continue };
+        match names.get(&pool.name) {
+            Some(_) => root.wrong(&spot, format!("two pools have the name {}", pool.name)),
+            None => drop(names.insert(pool.name.clone(), spot)),
+        }
+        pools.push(pool);
+    }
+    (count > 0 && pools.len() == count).then_some(pools)
+}
+
+fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
+    let name = t.text("name", str::parse::<PoolId>);
+    t.require("name");
+    let rules = Rules {
+        agent_reserve_pm: t.thousandths("agent_reserve", 0..=900).unwrap_or(0),
+        zone_spill_pm: t.thousandths("zone_spill", 100..=1000).unwrap_or(800),
+        targets_max: t.number("targets_max", 1..=i64::from(TARGETS_MAX), " (targets)").unwrap_or(3),
+    };
+    let refuse_code = t.number("refuse_code", 400..=699, " (a SIP status)").unwrap_or(480);
+    let retry_after_s = t.number("retry_after_s", 1..=3600, " (s)").unwrap_or(3);
+    let route = RouteOptions {
+        fr_timer_ms: Some(t.number("fr_timer_ms", 100..=60_000, " (ms)").unwrap_or(2000)),
+        fr_inv_timer_ms: Some(t.number("fr_inv_timer_ms", 1000..=600_000, " (ms)").unwrap_or(120_000)),
+        socket: t.text("socket", route::socket),
+        path: t.text("path", route::path),
+        headers: route::headers(&mut t),
+    };
+    let nodes = nodes(&mut t);
+    t.done();
+    Some(PoolConfig { name: name?, rules, refuse_code, retry_after_s, route, nodes })
+}
+
+fn nodes(t: &mut Reader<'_, '_>) -> Vec<NodeConfig> {
+    let mut nodes: Vec<NodeConfig> = Vec::new();
+    let (mut ids, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for table in t.tables("node", usize::from(Slot::COUNT)) {
+        let (id_spot, uri_spot) = (table.spot_of("id"), table.spot_of("uri"));
+        let Some(node) = node(table) else { continue };
+        if ids.insert(node.id.clone(), ()).is_some() {
+            t.wrong(&id_spot, format!("two nodes of this pool have the id {}", node.id));
+        }
+        if let Some(other) = places.insert(node.uri.same_place(), node.id.clone()) {
+            t.wrong(&uri_spot, format!("{} is the place of node {other} already", node.uri));
+        }
+        nodes.push(node);
+    }
+    nodes
+}
+
+fn node(mut t: Reader<'_, '_>) -> Option<NodeConfig> {
+    let id = t.text("id", str::parse);
+    let uri = t.text("uri", str::parse);
+    let capacity = t.number("capacity", 1..=i64::from(CAPACITY_MAX), " (channels)");
+    for key in ["id", "uri", "capacity"] {
+        t.require(key);
+    }
+    let zone = t.text("zone", str::parse);
+    let mut tags = BTreeSet::new();
+    for (tag, spot) in t.list("tags", TAGS_MAX, str::parse::<Tag>).unwrap_or_default() {
+        if !tags.insert(tag.clone()) {
+            t.wrong(&spot, format!("{tag} is there twice"));
+        }
+    }
+    let states =
+        [NodeState::Active, NodeState::Draining, NodeState::Down].map(|state| (state.as_str(), state));
+    let state = t.word("state", &states).unwrap_or(NodeState::Active);
+    t.done();
+    Some(NodeConfig { id: id?, uri: uri?, capacity: capacity?, zone, tags, state })
+}
