@@ -1,7 +1,6 @@
 # The README's commands, and what a maintainer needs. `make help` lists them.
 
 CARGO ?= cargo
-LAB_ENV := MQS_LAB_PARTS=target/lab/parts.env
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lab setup check bench clean
@@ -15,12 +14,11 @@ run: ## the main job on the embedded store, with stand-in nodes and callers
 setup: ## install what the tests need (Kamailio, Redis, SIPp, Asterisk), or say what will be skipped
 	@scripts/lab-setup
 
-test: setup ## all tests, with real Kamailio, Redis, SIPp and Asterisk
-	$(CARGO) test --all-targets
-	$(CARGO) test --doc
+test: ## all tests, with real Kamailio, Redis, SIPp and Asterisk
+	@scripts/test
 
 lab: setup ## the lab tests alone: real calls through real parts
-	$(CARGO) test --test lab -- --nocapture
+	$(CARGO) test --test lab -- --test-threads=1
 
 check: ## what a maintainer wants checked beside the tests: format, lints, documentation, dependency policy
 	@scripts/check
