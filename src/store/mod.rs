@@ -3,9 +3,10 @@
 //! [`Store`] is the whole contract; `tests/store_contract.rs` runs one suite over every implementation.
 //!
 //! * [`memory`]: in this process, for trying out and for tests
-//! * `redis`: shared by many instances
+//! * [`redis`]: shared by many instances
 
 pub mod memory;
+pub mod redis;
 
 use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::{Lifetimes, Settle, Settled};
@@ -160,8 +161,13 @@ pub enum StoreError {
 pub trait Store: Send + Sync + 'static {
     /// Leases a node for each lookup, atomically, as [`crate::domain::pool::pick`] would. Answers in the order of the questions.
     /// `view` is what the caller last saw; a store that holds the nodes itself need not look at it.
-    async fn pick(&self, pool: &PoolId, rules: &PoolRules, view: &View, batch: &[Pick])
-    -> Result<Vec<Answer>, StoreError>;
+    async fn pick(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[Pick],
+    ) -> Result<Vec<Answer>, StoreError>;
 
     /// Applies verbs to leases, as [`crate::domain::lease::settle`] would. Answers in the order of the questions.
     async fn settle(
@@ -177,7 +183,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Replaces the definitions of a pool, if they still are at `expected` version. Nodes that are not in `nodes` are forgotten;
     /// the caller does that only to removed nodes without load.
-    async fn write_nodes(&self, pool: &PoolId, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError>;
+    async fn write_nodes(
+        &self,
+        pool: &PoolId,
+        expected: &View,
+        nodes: &[NodeRecord],
+    ) -> Result<Written, StoreError>;
 
     /// Takes out at most `limit` expired leases and corrects the loads that they were counted in.
     async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError>;
