@@ -1,0 +1,11 @@
+//! The tests, a file a subject.
+
+mod asterisk;
+mod harness;
+
+use crate::Case;
+
+/// All tests, in the order in which they run.
+pub fn all() -> Vec<Case> {
+    [harness::CASES, asterisk::CASES].concat()
+}
