@@ -133,7 +133,8 @@ impl SippConfig {
             Scenario::Text(text) => command.arg("-sf").arg(lab.write(&format!("{}.xml", self.name), text)?),
         };
         let (ip, port) = (local.ip().to_string(), local.port().to_string());
-        command.args(["-nostdin", "-default_behaviors", "all,-abortunexp"]);
+        // -aa answers OPTIONS and others that the scenario does not know.
+        command.args(["-nostdin", "-aa", "-default_behaviors", "all,-abortunexp"]);
         command.args(["-i", &ip, "-p", &port, "-ci", &ip, "-mi", &ip]);
         command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(file("-stat.csv"));
         command.args(["-trace_err", "-error_file"]).arg(file("-errors.txt"));
