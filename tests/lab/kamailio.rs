@@ -1,6 +1,6 @@
 //! A real Kamailio with the project's configuration (`kamailio/`), or one of the test's own.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use crate::net;
 use crate::parts::{self, Part, Program};
 use crate::process::Process;
 use crate::room::Lab;
+
+/// A documentation address (RFC 5737): matches nothing here, where a list must not be empty.
+const NOBODY: &str = "192.0.2.255";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -64,6 +67,38 @@ impl KamailioConfig {
         }
     }
 
+    /// For the project's own configuration: asks the helper at `socket`, takes calls of `callers` without a password,
+    /// and believes `nodes` (name and address).
+    pub fn project(
+        self,
+        lab: &Lab,
+        version: Version,
+        socket: &Path,
+        callers: &[Ipv4Addr],
+        nodes: &[(&str, Ipv4Addr)],
+    ) -> Result<KamailioConfig> {
+        let list = |words: Vec<String>, between: &str| {
+            if words.is_empty() { NOBODY.into() } else { words.join(between) }
+        };
+        let nets = list(nodes.iter().map(|(_, address)| format!("{address}/32")).collect(), ",");
+        let names = list(nodes.iter().map(|(name, address)| format!("{address}={name}")).collect(), ";");
+        let trunks = list(callers.iter().map(|address| format!("{address}/32")).collect(), ",");
+        let (listen, run) =
+            (format!("udp:{}", self.address), version.sees(lab, &lab.path(&self.name).join("run"))?);
+        let config = self.define("LISTEN", listen).define("RUN_DIR", run.display()).define("NODE_NETS", nets);
+        let config = config.define("NODE_NAMES", names).define("TRUNK_NETS", trunks);
+        let config = config.define("MQS_SOCKET", version.sees(lab, socket)?.display());
+        // All test calls come from a few addresses, much faster than any stranger's should.
+        Ok(config.switch("WITHOUT_PIKE"))
+    }
+
+    /// `-A NAME`: `WITH_MQS_HTTP`, `WITH_MQS_STATIC`, …
+    pub fn switch(mut self, name: &str) -> KamailioConfig {
+        self.defines.push(name.to_owned());
+        self
+    }
+
+    /// `-A NAME=VALUE`
     pub fn define(mut self, name: &str, value: impl std::fmt::Display) -> KamailioConfig {
         self.defines.push(format!("{name}={value}"));
         self

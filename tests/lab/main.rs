@@ -70,8 +70,6 @@ fn trial(case: Case, parts: &Arc<Parts>, strict: bool) -> Trial {
             if strict {
                 return Err(Failed::from(format!("{reason} (MQS_LAB_STRICT is set)")));
             }
-            // The harness does not print a reason of its own in every format.
-            eprintln!("{} ignored: {reason}", case.name);
             return Ok(Completion::ignored_with(reason));
         }
         room::run(case.name, parts, case.run).map_err(|error| Failed::from(chain(&error)))?;

@@ -48,7 +48,9 @@ pub struct MqsConfig {
     /// `memory:` or the URL of a Redis.
     pub store: String,
     pub pools: Vec<Pool>,
-    /// Further tables, put before the pools.
+    /// Keys at the top of the file: `emergency_numbers = ["112"]`.
+    pub top: String,
+    /// Further tables, put before the pools: `[dispatch]`.
     pub extra: String,
     /// Instances that share a store share it too.
     pub secret: String,
@@ -61,6 +63,7 @@ impl MqsConfig {
             name: name.to_owned(),
             store: store.into(),
             pools,
+            top: String::new(),
             extra: String::new(),
             secret: "0123456789abcdef0123456789abcdef".to_owned(),
             environment: Vec::new(),
@@ -137,10 +140,12 @@ fn spawn(lab: &Lab, config: &MqsConfig, config_file: &Path) -> Result<Process> {
 
 fn toml(config: &MqsConfig, socket: &Path, http: SocketAddrV4, secret_file: &Path) -> String {
     let mut text = format!(
-        "[store]\nurl = {:?}\n\n[listen]\nresp = [{:?}]\nhttp = [{:?}]\n\n[token]\nsecret_file = {:?}\n",
+        "{}\n\n[instance]\nid = {:?}\n\n[store]\nurl = {:?}\n\n[listen]\nresp = [{:?}]\nhttp = [{:?}]\n\n[token]\nsecret_file = {:?}\n",
+        config.top,
+        config.name,
         config.store,
         format!("unix:{}", socket.display()),
-        format!("tcp:{http}"),
+        http.to_string(),
         secret_file.display().to_string(),
     );
     let _ = writeln!(text, "{}", config.extra);

@@ -1,6 +1,7 @@
 //! Which real programs there are: `target/lab/parts.env`, written by `scripts/lab-setup`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -71,7 +72,9 @@ impl Program {
         match &self.root {
             None => self.path.exists(),
             // An absolute path would replace the root folder in `join`.
-            Some(root) => root.join(self.path.strip_prefix("/").unwrap_or(&self.path)).exists(),
+            Some(root) => {
+                may_chroot() && root.join(self.path.strip_prefix("/").unwrap_or(&self.path)).exists()
+            }
         }
     }
 }
@@ -142,12 +145,18 @@ impl Parts {
             if program.is_there() {
                 parts.found.insert(part, program);
             } else {
-                let reason = format!("{} has gone; run scripts/lab-setup again", program.path.display());
+                let reason =
+                    format!("{} cannot be used; run scripts/lab-setup again", program.path.display());
                 parts.missing.insert(part, reason);
             }
         }
         parts
     }
+}
+
+/// Only root may; the file may have been written by root for another user's run.
+fn may_chroot() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// The root of the source tree.

@@ -22,6 +22,12 @@ pub struct Process {
     log: PathBuf,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub resident_kib: u64,
+    pub cpu_ms: u64,
+}
+
 impl Process {
     /// Starts `command`; standard output and error go to `NAME.log` in the test's directory.
     pub fn spawn(lab: &Lab, name: &str, mut command: Command) -> Result<Process> {
@@ -152,18 +158,24 @@ impl Process {
         self.wait_exit(TERM_LIMIT)
     }
 
-    /// Resident memory, in KiB, and CPU time, in ms, of the process (not of its children).
-    pub fn usage(&self) -> Result<(u64, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
-            .context("no VmRSS")?;
-        // The name, in parentheses, may hold blanks; fields 14 and 15 are times in clock ticks of 10 ms.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        Ok((resident, (ticks(11) + ticks(12)) * 10))
+    /// What the process and all in its group have used: resident memory in KiB (shared pages count for each), CPU in ms.
+    pub fn usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+            let path = entry?.path();
+            // A process may end while it is looked at.
+            let Ok(stat) = std::fs::read_to_string(path.join("stat")) else { continue };
+            // proc(5): after the name, in parentheses, field 3 and on: state, parent, group, …, 14 and 15 the CPU time
+            // in ticks of 10 ms, 24 the resident pages of 4 KiB.
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+            let field =
+                |number: usize| fields.get(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0u64);
+            if field(5) == u64::from(self.pid()) {
+                usage.cpu_ms += (field(14) + field(15)) * 10;
+                usage.resident_kib += field(24) * 4;
+            }
+        }
+        Ok(usage)
     }
 
     /// An error that names the process and shows the end of its log.

@@ -239,9 +239,18 @@ impl Sipp {
 }
 
 /// The last line of SIPp's statistics file: cumulative values by column, `SuccessfulCall(C)`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Stats {
     values: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Stats {
+    /// Only what is not empty, zero or a repartition.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dull = |value: &str| value.bytes().all(|byte| matches!(byte, b'0' | b':' | b'.'));
+        let told = self.values.iter().filter(|(name, value)| !dull(value) && !name.contains("Repartition"));
+        formatter.debug_map().entries(told.filter(|(name, _)| !name.starts_with('<'))).finish()
+    }
 }
 
 impl Stats {

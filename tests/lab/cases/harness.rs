@@ -1,10 +1,11 @@
 //! The lab itself: what it says about its children is true, and nothing of them is left.
 
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::Case;
 use crate::kamailio::{Kamailio, KamailioConfig, Version};
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = &[
     Case { name: "harness::finds_its_parts", needs: &[], run: finds_its_parts },
     Case { name: "harness::reports_a_killed_child", needs: &[], run: reports_a_killed_child },
     Case { name: "harness::ends_whole_groups", needs: &[], run: ends_whole_groups },
+    Case { name: "harness::leaves_nothing_when_killed", needs: &[], run: leaves_nothing_when_killed },
     Case { name: "harness::redis_starts_again", needs: &[Part::Redis], run: redis_starts_again },
     Case { name: "harness::relay_delays_and_cuts", needs: &[Part::Redis], run: relay_delays_and_cuts },
     Case { name: "harness::relay_loses_datagrams", needs: &[], run: relay_loses_datagrams },
@@ -70,8 +72,45 @@ fn ends_whole_groups(lab: &Lab) -> Result<()> {
     net::wait_until("the grandchild's id", LIMIT, || Ok(!std::fs::read(lab.path("grandchild"))?.is_empty()))?;
     let grandchild = std::fs::read_to_string(lab.path("grandchild"))?;
     parent.stop()?;
-    let gone = || Ok(!std::path::Path::new("/proc").join(grandchild.trim()).exists());
+    let gone = || Ok(!Path::new("/proc").join(grandchild.trim()).exists());
     net::wait_until("the grandchild is gone", LIMIT, gone)
+}
+
+const HANG: &str = "MQS_LAB_HANG";
+
+/// For `leaves_nothing_when_killed`: a run of the lab whose only test has a child, says so in a file, and hangs.
+pub fn hanging_case() -> Option<Case> {
+    std::env::var_os(HANG)?;
+    Some(Case { name: "harness::hangs", needs: &[], run: hangs })
+}
+
+fn hangs(lab: &Lab) -> Result<()> {
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    let child = Process::spawn(lab, "sleeper", command)?;
+    let told = format!("{}\n{}\n", child.pid(), lab.directory().display());
+    std::fs::write(std::env::var_os(HANG).unwrap_or_default(), told)?;
+    std::thread::sleep(Duration::from_secs(1000));
+    Ok(())
+}
+
+fn leaves_nothing_when_killed(lab: &Lab) -> Result<()> {
+    for signal in ["KILL", "INT"] {
+        let told = lab.path(&format!("told-{signal}"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(HANG, &told);
+        let mut run = Process::spawn(lab, &format!("run-{signal}"), command)?;
+        run.wait_ready(LIMIT, || Ok(std::fs::read_to_string(&told)?.lines().count() == 2))?;
+        let text = std::fs::read_to_string(&told)?;
+        let (pid, directory) = text.trim().split_once('\n').context("two lines")?;
+        let (child, directory) = (Path::new("/proc").join(pid), Path::new(directory));
+        ensure!(child.exists() && directory.exists(), "{pid} or its directory is not there to begin with");
+        run.signal(signal)?;
+        run.wait_exit(LIMIT)?;
+        let gone = || Ok(!child.exists() && !directory.exists());
+        net::wait_until(&format!("after SIG{signal} nothing is left"), LIMIT, gone)?;
+    }
+    Ok(())
 }
 
 fn redis_starts_again(lab: &Lab) -> Result<()> {
