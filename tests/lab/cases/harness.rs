@@ -186,6 +186,8 @@ fn kamailio(lab: &Lab, version: Version) -> Result<()> {
 debug=2
 log_stderror=yes
 children=2
+# Otherwise a slow name server delays the start.
+auto_aliases=no
 listen=udp:ADDRESS
 loadmodule "sl.so"
 loadmodule "ctl.so"
