@@ -98,7 +98,9 @@ fn imports(text: &str) -> Vec<(usize, String)> {
 /// What is wrong with the imports of one file.
 fn upward(source: &Source) -> Vec<String> {
     let path = source.path.display();
-    let Some(own) = floor(&source.room) else { return vec![format!("{path}: room {} has no floor", source.room)] };
+    let Some(own) = floor(&source.room) else {
+        return vec![format!("{path}: room {} has no floor", source.room)];
+    };
     let mut wrong = Vec::new();
     for (line, room) in imports(&source.text) {
         let allowed = room == source.room
@@ -123,9 +125,14 @@ fn adapters_do_not_see_each_other() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|s| s.room == "inbound" || s.room == "outbound") {
         let path = source.path.to_str().unwrap();
-        let adapter = |name: &str| path.contains(&format!("/{name}/")) || path.ends_with(&format!("/{name}.rs"));
-        for other in ["resp", "http", "sip", "ari", "dns", "probe", "beanstalkd", "mysql", "warehouse", "webhook"] {
-            let named = ["crate::inbound::", "crate::outbound::"].iter().any(|p| source.text.contains(&format!("{p}{other}::")));
+        let adapter =
+            |name: &str| path.contains(&format!("/{name}/")) || path.ends_with(&format!("/{name}.rs"));
+        for other in
+            ["resp", "http", "sip", "ari", "dns", "probe", "beanstalkd", "mysql", "warehouse", "webhook"]
+        {
+            let named = ["crate::inbound::", "crate::outbound::"]
+                .iter()
+                .any(|p| source.text.contains(&format!("{p}{other}::")));
             if named && !adapter(other) {
                 wrong.push(format!("{path}: names the adapter {other}"));
             }
@@ -139,7 +146,8 @@ fn the_pure_rooms_are_pure() {
     let mut wrong = Vec::new();
     for source in sources() {
         let path = source.path.to_str().unwrap();
-        let pure = source.room == "domain" || path.ends_with("/cell/pilot.rs") || path.contains("/cell/pilot/");
+        let pure =
+            source.room == "domain" || path.ends_with("/cell/pilot.rs") || path.contains("/cell/pilot/");
         if !pure {
             continue;
         }
@@ -172,7 +180,8 @@ fn files_are_small() {
 
 #[test]
 fn upward_imports_are_found() {
-    let source = |room: &str, text: &str| Source { path: "x.rs".into(), room: room.into(), text: text.into() };
+    let source =
+        |room: &str, text: &str| Source { path: "x.rs".into(), room: room.into(), text: text.into() };
     assert_eq!(upward(&source("domain", "use crate::store::View;")).len(), 1);
     assert_eq!(upward(&source("wire", "use crate::{domain::id, store};")).len(), 1);
     assert_eq!(upward(&source("inbound", "use crate::outbound::dns;")).len(), 1);

@@ -1,7 +1,10 @@
 //! The tests, a file a subject.
 
 mod asterisk;
+mod dispatch;
+mod failure;
 mod harness;
+mod stage;
 
 use crate::Case;
 
@@ -10,5 +13,5 @@ pub fn all() -> Vec<Case> {
     if let Some(case) = harness::hanging_case() {
         return vec![case];
     }
-    [harness::CASES, asterisk::CASES].concat()
+    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES].concat()
 }
