@@ -12,6 +12,7 @@ use crate::parts::{self, Part, Program};
 use crate::process::Process;
 use crate::room::Lab;
 
+const READY_LIMIT: Duration = Duration::from_secs(20);
 /// A documentation address (RFC 5737): matches nothing here, where a list must not be empty.
 const NOBODY: &str = "192.0.2.255";
 
@@ -166,13 +167,22 @@ impl Kamailio {
 
     fn wait_ready(&mut self) -> Result<()> {
         let address = self.config.address;
-        self.process.wait_ready(Duration::from_secs(20), || {
+        self.process.wait_ready(READY_LIMIT, || {
             if !net::udp_is_bound(address)? {
                 bail!("nobody has bound {address}");
             }
             let local = SocketAddrV4::new(*address.ip(), 0);
             net::sip_options(local, address, Duration::from_millis(500))
                 .map(|line| line.starts_with("SIP/2.0"))
+        })?;
+        // Its first worker answers while the main process still forks the others, and a worker that gets SIGTERM in its
+        // first moments takes itself for the main process and stays.
+        let (mut last, mut same) = (None, 0);
+        net::wait_until("all of Kamailio's processes wait for work", READY_LIMIT, || {
+            let now = self.process.sleepers()?;
+            same = if now.is_some() && now == last { same + 1 } else { 0 };
+            last = now;
+            Ok(same >= 3)
         })
     }
 }

@@ -161,21 +161,31 @@ impl Process {
     /// What the process and all in its group have used: resident memory in KiB (shared pages count for each), CPU in ms.
     pub fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
-        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
-            let path = entry?.path();
-            // A process may end while it is looked at.
-            let Ok(stat) = std::fs::read_to_string(path.join("stat")) else { continue };
-            // proc(5): after the name, in parentheses, field 3 and on: state, parent, group, …, 14 and 15 the CPU time
-            // in ticks of 10 ms, 24 the resident pages of 4 KiB.
-            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-            let field =
-                |number: usize| fields.get(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0u64);
-            if field(5) == u64::from(self.pid()) {
-                usage.cpu_ms += (field(14) + field(15)) * 10;
-                usage.resident_kib += field(24) * 4;
-            }
+        for stat in self.group_stats()? {
+            // Ticks of 10 ms, pages of 4 KiB.
+            usage.cpu_ms += (stat.number(14) + stat.number(15)) * 10;
+            usage.resident_kib += stat.number(24) * 4;
         }
         Ok(usage)
+    }
+
+    /// How many processes its group has, where all of them sleep.
+    pub fn sleepers(&self) -> Result<Option<usize>> {
+        let stats = self.group_stats()?;
+        Ok(stats.iter().all(|stat| stat.text(3) == "S").then_some(stats.len()))
+    }
+
+    fn group_stats(&self) -> Result<Vec<Stat>> {
+        let mut stats = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+            // A process may end while it is looked at.
+            let Ok(text) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
+            let stat = Stat::parse(&text);
+            if stat.number(5) == u64::from(self.pid()) {
+                stats.push(stat);
+            }
+        }
+        Ok(stats)
     }
 
     /// An error that names the process and shows the end of its log.
@@ -202,6 +212,27 @@ impl Drop for Process {
         if let Err(error) = self.stop() {
             eprintln!("ending {}: {error:#}", self.name);
         }
+    }
+}
+
+/// A line of `/proc/PID/stat`, by the numbers of proc(5): 3 state, 5 group, 14 and 15 CPU time, 24 resident pages.
+struct Stat {
+    /// From field 3 on: the second one, the name in parentheses, may hold blanks.
+    fields: Vec<String>,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Stat {
+        let rest = text.rsplit(')').next().unwrap_or_default();
+        Stat { fields: rest.split_whitespace().map(str::to_owned).collect() }
+    }
+
+    fn text(&self, number: usize) -> &str {
+        self.fields.get(number - 3).map(String::as_str).unwrap_or_default()
+    }
+
+    fn number(&self, number: usize) -> u64 {
+        self.text(number).parse().unwrap_or(0)
     }
 }
 
