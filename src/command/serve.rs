@@ -9,6 +9,7 @@ use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::redis::{Options, RedisStore};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
@@ -172,7 +173,11 @@ impl Running {
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store.url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(Box::new(clock::wall)))),
-        StoreUrl::Redis(url) => bail!("store.url {url}: the Redis store is not built in yet"),
+        StoreUrl::Redis(url) => {
+            let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
+            let store = RedisStore::connect(url.secret(), options).with_context(|| format!("store.url {url}"))?;
+            Ok(Arc::new(store))
+        }
     }
 }
 

@@ -86,6 +86,12 @@ impl SippConfig {
         self
     }
 
+    /// `$name` in the scenario.
+    pub fn set(mut self, name: &str, value: &str) -> SippConfig {
+        self.arguments.extend(["-set", name, value].map(str::to_owned));
+        self
+    }
+
     /// `[field0]`, … of the scenario, one line a call; a first line `SEQUENTIAL` or `RANDOM` is added where none is.
     pub fn input(self, lab: &Lab, lines: &[String]) -> Result<SippConfig> {
         let file =
@@ -102,7 +108,6 @@ impl SippConfig {
     pub fn option(mut self, name: &str, value: &str) -> SippConfig {
         if let Some(index) = self.arguments.iter().position(|argument| argument == name)
             && name.starts_with('-')
-            && name != "-set"
         {
             self.arguments.drain(index..index + 2);
         }

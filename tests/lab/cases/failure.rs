@@ -68,9 +68,9 @@ fn leave_failing_nodes(lab: &Lab, version: Version) -> Result<()> {
 /// A caller who hears ringing may already be in a queue: the node's failure is the call's.
 fn no_failover_after_ringing(lab: &Lab) -> Result<()> {
     let stage = Stage::set(lab, Plan::new(stands("node-ring-then-503.xml", &[10, 10])))?;
-    let call = stage.call("caller", 0, "caller-expect-refusal.xml").calls(10).rate(10).option("-set", "expect");
+    let call = stage.call("caller", 0, "caller-expect-refusal.xml").calls(10).rate(10);
     // Kamailio hands a 503 on as 500 (RFC 3261 §16.7 step 6).
-    let mut caller = call.start(lab)?;
+    let mut caller = call.set("expect", "500").start(lab)?;
     ensure!(caller.success(LIMIT)?.successful() == 10, "not all calls ended with the node's failure");
     let seen = stage.seen(0).len() + stage.seen(1).len();
     ensure!(seen == 10, "10 calls came {seen} times");
@@ -128,7 +128,7 @@ fn leases_end(lab: &Lab) -> Result<()> {
         let stage = Stage::set(lab, Plan { pool: "fr_timer_ms = 500", defines, ..Plan::new(stands(node, &[20, 20])) })?;
         let mut call = stage.call("caller", 0, caller).calls(CALLS).rate(10).hold(Duration::from_millis(800));
         if let Some(code) = expect {
-            call = call.option("-set", "expect").flag(code);
+            call = call.set("expect", code);
         }
         let mut caller = call.start(lab)?;
         wait_until(&format!("{what}: leases are held"), LIMIT, || Ok(stage.load()? > 0))?;
@@ -150,7 +150,7 @@ fn full_pool(lab: &Lab) -> Result<()> {
     wait_until("the pool is full", LIMIT, || Ok(stage.load()? == 15))?;
     let from = std::net::SocketAddrV4::new(stage.callers[0], 5070);
     let more = stage.call("refused", 0, "caller-expect-refusal.xml").local(from).calls(5).rate(10);
-    let more = more.option("-set", "expect").flag("486").option("-set", "need_reason").flag("1");
+    let more = more.set("expect", "486").set("need_reason", "1");
     ensure!(more.start(lab)?.success(LIMIT)?.successful() == 5, "not all were refused with 486");
     ensure!(stage.load()? == 15, "a refused call holds a lease");
     ensure!(calls.success(LIMIT)?.successful() == 15, "a call was lost");
