@@ -4,6 +4,7 @@
 //! * [`refusal`]: the answers that begin with `!` · [`token`]: leases that name themselves, with a keyed MAC
 //! * [`rtjson`]: the route document for Kamailio
 //! * [`api`]: the bodies of the HTTP interface · [`problem`]: what it says when there is no answer
+//! * [`sip`]: SIP messages, with the crate `rsip` behind a fence
 
 pub mod api;
 pub mod ask;
@@ -11,4 +12,5 @@ pub mod attrs;
 pub mod problem;
 pub mod refusal;
 pub mod rtjson;
+pub mod sip;
 pub mod token;

@@ -81,7 +81,9 @@ fn spread(lab: &Lab, plan: Plan<'_>, calls: u32, rate: u32, hold: Duration) -> R
     ensure!(counts.iter().sum::<u64>() == u64::from(calls), "a call came twice: {counts:?}");
     stage.check_even(&counts)?;
     ensure!(stage.leases()? == u64::from(calls), "{} leases for {calls} calls", stage.leases()?);
-    println!("    {calls} calls, {samples} samples even, nodes saw {counts:?}, no lease left after {residue_gone:?}");
+    println!(
+        "    {calls} calls, {samples} samples even, nodes saw {counts:?}, no lease left after {residue_gone:?}"
+    );
     for node in &mut stage.nodes {
         node.process.stop()?;
     }
@@ -96,7 +98,8 @@ fn real_asterisk(lab: &Lab) -> Result<()> {
         Asterisk::start(lab, "ast1", &NodeConfig::behind(proxy))?,
         Asterisk::start(lab, "ast2", &NodeConfig::behind(proxy))?,
     ];
-    let defined = nodes.iter().zip([20, 10]).map(|(node, capacity)| Node::new(node.id(), node.uri(), capacity));
+    let defined =
+        nodes.iter().zip([20, 10]).map(|(node, capacity)| Node::new(node.id(), node.uri(), capacity));
     let mqs = Mqs::start(lab, MqsConfig::new("mqs1", redis.url(), vec![Pool::new(POOL, defined.collect())]))?;
     let caller_at = lab.address();
     let named: Vec<(&str, _)> = nodes.iter().map(|node| (node.id(), *node.sip().ip())).collect();

@@ -106,7 +106,8 @@ fn repeats(lab: &Lab) -> Result<()> {
     ensure!(leases == u64::from(CALLS), "{leases} leases for {CALLS} calls");
     let reconnected = relay.connections() - before;
     ensure!(reconnected > 0, "no command timed out: the test shows nothing");
-    let repeated = repeats.body.lines().find(|line| line.contains("result=\"repeat\"")).unwrap_or("none").to_owned();
+    let repeated =
+        repeats.body.lines().find(|line| line.contains("result=\"repeat\"")).unwrap_or("none").to_owned();
     ensure!(repeated != "none", "no lookup was repeated: the test shows nothing");
     stage.wait_empty(Duration::from_secs(5))?;
     println!("    {CALLS} calls, {leases} leases, {reconnected} reconnections, {repeated}");
@@ -125,7 +126,10 @@ fn leases_end(lab: &Lab) -> Result<()> {
     ] {
         const CALLS: u32 = 10;
         let defines = vec!["DIALOG_MAX_S=6".to_owned()];
-        let stage = Stage::set(lab, Plan { pool: "fr_timer_ms = 500", defines, ..Plan::new(stands(node, &[20, 20])) })?;
+        let stage = Stage::set(
+            lab,
+            Plan { pool: "fr_timer_ms = 500", defines, ..Plan::new(stands(node, &[20, 20])) },
+        )?;
         let mut call = stage.call("caller", 0, caller).calls(CALLS).rate(10).hold(Duration::from_millis(800));
         if let Some(code) = expect {
             call = call.set("expect", code);
@@ -146,7 +150,8 @@ fn leases_end(lab: &Lab) -> Result<()> {
 fn full_pool(lab: &Lab) -> Result<()> {
     let pool = "refuse_code = 486\nretry_after_s = 7";
     let stage = Stage::set(lab, Plan { pool, ..Plan::new(stands("node.xml", &[5, 10])) })?;
-    let mut calls = stage.call("caller", 0, "caller.xml").calls(15).rate(30).hold(Duration::from_secs(6)).start(lab)?;
+    let mut calls =
+        stage.call("caller", 0, "caller.xml").calls(15).rate(30).hold(Duration::from_secs(6)).start(lab)?;
     wait_until("the pool is full", LIMIT, || Ok(stage.load()? == 15))?;
     let from = std::net::SocketAddrV4::new(stage.callers[0], 5070);
     let more = stage.call("refused", 0, "caller-expect-refusal.xml").local(from).calls(5).rate(10);

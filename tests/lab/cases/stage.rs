@@ -85,7 +85,8 @@ impl Stage {
             .zip(1..)
             .map(|((node, stand), number)| Node::new(&format!("ast{number}"), node.uri(), stand.capacity))
             .collect();
-        let named: Vec<(String, Ipv4Addr)> = defined.iter().map(|n| n.id.clone()).zip(nodes.iter().map(Sipp::ip)).collect();
+        let named: Vec<(String, Ipv4Addr)> =
+            defined.iter().map(|n| n.id.clone()).zip(nodes.iter().map(Sipp::ip)).collect();
         let named: Vec<(&str, Ipv4Addr)> = named.iter().map(|(name, ip)| (name.as_str(), *ip)).collect();
         let mut stage = Stage {
             redis,
@@ -103,8 +104,13 @@ impl Stage {
             let helper = Mqs::start(lab, config)?;
             let caller = lab.address();
             let socket = plan.socket.unwrap_or(helper.socket());
-            let mut config =
-                KamailioConfig::new(lab, &format!("k{pair}")).project(lab, plan.version, socket, &[caller], &named)?;
+            let mut config = KamailioConfig::new(lab, &format!("k{pair}")).project(
+                lab,
+                plan.version,
+                socket,
+                &[caller],
+                &named,
+            )?;
             config.defines.extend(plan.defines.iter().cloned());
             if plan.http {
                 let url = format!("http://{}", helper.http_address());
@@ -159,7 +165,8 @@ impl Stage {
 
     /// While calls only arrive: the fullest node is never fuller than the emptiest one would be with one more.
     pub fn check_even(&self, loads: &[u64]) -> Result<()> {
-        let pairs = || loads.iter().zip(&self.capacities).map(|(load, capacity)| (*load, u64::from(*capacity)));
+        let pairs =
+            || loads.iter().zip(&self.capacities).map(|(load, capacity)| (*load, u64::from(*capacity)));
         for (load, capacity) in pairs() {
             for (other, its) in pairs() {
                 ensure!(load * its <= (other + 1) * capacity, "uneven: {loads:?} on {:?}", self.capacities);
