@@ -67,7 +67,13 @@ impl Store for Faulty {
         self.pass("pick").await?;
         self.inner.pick(p, r, v, b).await
     }
-    async fn settle(&self, p: &PoolId, r: &PoolRules, v: &View, b: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
+    async fn settle(
+        &self,
+        p: &PoolId,
+        r: &PoolRules,
+        v: &View,
+        b: &[SettleOne],
+    ) -> Result<Vec<Settled>, StoreError> {
         self.pass("settle").await?;
         self.inner.settle(p, r, v, b).await
     }
@@ -195,7 +201,11 @@ async fn nobody_is_refused_because_the_store_is_away() {
         let routed = scene.route(&format!("c{n}")).await.unwrap();
         assert_eq!(routed.decision.outcome, Outcome::Degraded);
         assert_eq!(document(&routed)["mqs"]["degraded"], true);
-        assert_eq!(scene.route(&format!("c{n}")).await.unwrap().document, routed.document, "a repeat is the same");
+        assert_eq!(
+            scene.route(&format!("c{n}")).await.unwrap().document,
+            routed.document,
+            "a repeat is the same"
+        );
     }
     assert_eq!(scene.loads().await, [0, 0]);
 }
@@ -254,7 +264,9 @@ async fn a_failed_branch_moves_to_the_target_that_the_answer_names_next() {
 async fn tokens_of_others_are_refused() {
     let scene = Scene::set(HERE).await;
     let token = token(&scene.route("c1").await.unwrap());
-    for altered in [token.replace(".b.", ".a."), token[..token.len() - 1].to_owned(), String::new(), "x".repeat(300)] {
+    for altered in
+        [token.replace(".b.", ".a."), token[..token.len() - 1].to_owned(), String::new(), "x".repeat(300)]
+    {
         match scene.settle(Verb::Done, &altered, "").await {
             Err(SettleError::Refused(refusal)) => assert_eq!(refusal.word, RefusalWord::BadToken),
             other => panic!("{altered}: {other:?}"),

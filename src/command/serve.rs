@@ -2,7 +2,7 @@
 
 use super::notify;
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, Endpoint, StoreUrl};
+use crate::config::{Config, Endpoint, LogFormat, StoreUrl};
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
@@ -56,7 +56,7 @@ pub struct Args {
 /// Serves until a signal.
 pub fn run(args: &Args, clock: Stopwatch) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config).context("cannot use the configuration")?;
-    log::start(&config.log).context("cannot start the log")?;
+    log::start(config.log.format == LogFormat::Json, &config.log.filter).context("cannot start the log")?;
     for warning in config.warnings() {
         warn!(file = %args.config.display(), "{warning}");
     }
