@@ -1,0 +1,90 @@
+//! The nodes of the pools, as people and programs are shown them: `NODES` over RESP, `/v1/nodes` over HTTP.
+
+use super::seen::Pool;
+use super::{Dispatcher, shown};
+use crate::domain::id::PoolId;
+use crate::domain::pool::Loaded;
+use crate::store::{NodeRecord, StoreError};
+use crate::wire::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One node with its load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// The pool.
+    pub pool: String,
+    /// Its name.
+    pub id: String,
+    /// Where it listens.
+    pub uri: String,
+    /// Channels that it may carry.
+    pub capacity: u32,
+    /// Where it stands.
+    pub zone: Option<String>,
+    /// What it can do.
+    pub tags: Vec<String>,
+    /// `active`, `draining`, `down`, `removed` (its last calls are still counted).
+    pub state: String,
+    /// When the state was last changed, in ms since 1970 by the store's clock.
+    pub since_ms: u64,
+    /// Live leases.
+    pub load: u32,
+    /// Load / capacity.
+    pub occupancy: f64,
+    /// Its place in the load table.
+    pub slot: u16,
+    /// The store did not answer: load and state are as they were last seen.
+    pub stale: bool,
+}
+
+impl Dispatcher {
+    /// The nodes of one pool, or of all: pools in the order of their names, nodes in the order of their slots.
+    ///
+    /// # Errors
+    /// `NOPOOL`. A store that is away is not an error: the nodes are marked [`stale`](NodeInfo::stale).
+    pub async fn list(&self, pool: Option<&PoolId>) -> Result<Vec<NodeInfo>, Refusal> {
+        let pools: Vec<&Arc<Pool>> = match pool {
+            Some(name) => vec![self.pool(Some(name))?],
+            None => self.pools().collect(),
+        };
+        let mut found = Vec::new();
+        let mut away = false;
+        for pool in pools {
+            let last = pool.seen();
+            let fresh =
+                if away { None } else { pool.refresh().await.inspect_err(|e| away = is_away(e)).ok() };
+            // The view as before is what a store gets that lost its memory: `refresh` keeps the last one.
+            let stale = fresh.as_ref().is_none_or(|now| Arc::ptr_eq(now, &last));
+            let seen = fresh.unwrap_or(last);
+            found.extend(shown(&seen.view).map(|(record, node)| info(&pool.id, record, node, stale)));
+        }
+        Ok(found)
+    }
+}
+
+/// Whether the other pools need not be asked: each would wait for its own time-out.
+fn is_away(error: &StoreError) -> bool {
+    match error {
+        StoreError::Timeout { .. } | StoreError::Away { .. } => true,
+        StoreError::Refused { .. } | StoreError::Damaged { .. } => false,
+    }
+}
+
+fn info(pool: &PoolId, record: &NodeRecord, loaded: &Loaded, stale: bool) -> NodeInfo {
+    let node = &record.node;
+    NodeInfo {
+        pool: pool.to_string(),
+        id: node.id.to_string(),
+        uri: node.uri.to_string(),
+        capacity: node.capacity,
+        zone: node.zone.as_ref().map(ToString::to_string),
+        tags: node.tags.iter().map(ToString::to_string).collect(),
+        state: node.state.as_str().to_owned(),
+        since_ms: record.since.0,
+        load: loaded.load,
+        occupancy: f64::from(loaded.load) / f64::from(node.effective_capacity().max(1)),
+        slot: node.slot.0,
+        stale,
+    }
+}
