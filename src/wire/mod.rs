@@ -2,10 +2,11 @@
 //!
 //! * [`attrs`]: the `key=value;…` grammar of the last argument · [`ask`]: the questions of the control protocol, parsed
 //! * [`refusal`]: the answers that begin with `!` · [`token`]: leases that name themselves, with a keyed MAC
-//! * [`rtjson`]: the route document for Kamailio
+//! * [`rtjson`]: the route document for Kamailio · [`resp`]: RESP2 commands and replies
 
 pub mod ask;
 pub mod attrs;
 pub mod refusal;
+pub mod resp;
 pub mod rtjson;
 pub mod token;
