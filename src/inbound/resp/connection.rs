@@ -207,18 +207,17 @@ impl Service<'_> {
     async fn answer_all(&self, steps: Vec<Step>, output: &mut BytesMut) {
         let mut lookups = Vec::new();
         for step in steps {
-            match step {
-                Step::Route(ask) => lookups.push(ask),
-                other => {
-                    self.answer_lookups(&mut lookups, output).await;
-                    self.answer(other).await.encode(output);
-                }
+            if let Step::Route(ask) = step {
+                lookups.push(*ask);
+                continue;
             }
+            self.answer_lookups(&mut lookups, output).await;
+            self.answer(step).await.encode(output);
         }
         self.answer_lookups(&mut lookups, output).await;
     }
 
-    async fn answer_lookups(&self, asks: &mut Vec<Box<RouteAsk>>, output: &mut BytesMut) {
+    async fn answer_lookups(&self, asks: &mut Vec<RouteAsk>, output: &mut BytesMut) {
         match asks.as_slice() {
             [] => return,
             [ask] => self.route(ask).await.encode(output),

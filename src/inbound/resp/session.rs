@@ -364,6 +364,7 @@ fn is_http(command: &Command) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)]
 mod tests {
     use super::*;
     use crate::domain::pool::Kind;
