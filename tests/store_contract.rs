@@ -1,6 +1,8 @@
 //! What a store promises, once for all stores: `support/store_cases.rs` by cases, `support/store_model.rs` by random
 //! traces; and here what concerns a real Redis only.
 
+#[path = "support/redis_cases.rs"]
+mod redis_cases;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 #[path = "support/store_bench.rs"]
