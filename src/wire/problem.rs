@@ -1,0 +1,186 @@
+//! What HTTP says when there is no answer: a problem document (RFC 9457), on one line.
+
+use super::refusal::{Refusal, RefusalWord};
+use serde::Serialize;
+
+/// A problem document. Every member is always there; what does not apply is `null`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Names the sort of problem: `urn:mqs:refusal:…` as over RESP, `urn:mqs:problem:…` for what only HTTP has.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The sort of problem, for people.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The word of the refusal or trouble.
+    pub code: &'static str,
+    /// The SIP status that the caller should see, for a refused lookup.
+    pub sip_code: Option<u16>,
+    /// When to ask again, in seconds.
+    pub retry_after_s: Option<u32>,
+    /// What is wrong this time.
+    pub detail: String,
+    /// The culprit.
+    pub field: Option<String>,
+}
+
+impl Problem {
+    /// A problem that only HTTP has.
+    pub fn new(trouble: Trouble, detail: String) -> Problem {
+        Problem {
+            kind: format!("urn:mqs:problem:{}", trouble.as_str().to_ascii_lowercase()),
+            title: trouble.title(),
+            status: trouble.http_status(),
+            code: trouble.as_str(),
+            sip_code: None,
+            retry_after_s: trouble.retry_after_s(),
+            detail,
+            field: None,
+        }
+    }
+
+    /// Names the culprit.
+    pub fn about(self, field: &str) -> Problem {
+        Problem { field: Some(field.to_owned()), ..self }
+    }
+
+    /// On one line.
+    pub fn encode(&self) -> String {
+        // Texts and numbers of ours: there is nothing that cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let Refusal { word, sip_code, retry_after_s, field, reason } = refusal;
+        Problem {
+            kind: format!("urn:mqs:refusal:{}", word.as_str().to_ascii_lowercase()),
+            title: word.title(),
+            status: RefusalWord::http_status(word),
+            code: word.as_str(),
+            sip_code: Some(sip_code),
+            retry_after_s,
+            detail: reason,
+            field,
+        }
+    }
+}
+
+/// What can be wrong that RESP has no word for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No such path.
+    NoPath,
+    /// The path is there, not for this method.
+    Method,
+    /// The body says that it is something else than JSON.
+    MediaType,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The body did not arrive in time.
+    Slow,
+    /// No bearer token, or not the right one.
+    NoToken,
+    /// A web page asks.
+    Origin,
+    /// The store did not answer: say it again.
+    Store,
+    /// Not yet able to answer, or no longer.
+    NotReady,
+    /// No such node.
+    NotThere,
+    /// A node of this name is there already.
+    SameId,
+    /// Another node has this address.
+    SameUri,
+    /// The node still carries calls.
+    Loaded,
+    /// The pool has no slot left.
+    TooMany,
+    /// Others keep changing the pool.
+    Busy,
+}
+
+impl Trouble {
+    /// As it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trouble::NoPath => "NOPATH",
+            Trouble::Method => "METHOD",
+            Trouble::MediaType => "MEDIATYPE",
+            Trouble::TooLarge => "TOOLARGE",
+            Trouble::Slow => "SLOW",
+            Trouble::NoToken => "NOTOKEN",
+            Trouble::Origin => "ORIGIN",
+            Trouble::Store => "STORE",
+            Trouble::NotReady => "NOTREADY",
+            Trouble::NotThere => "NOTTHERE",
+            Trouble::SameId => "SAMEID",
+            Trouble::SameUri => "SAMEURI",
+            Trouble::Loaded => "LOADED",
+            Trouble::TooMany => "TOOMANY",
+            Trouble::Busy => "BUSY",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Trouble::NoToken => 401,
+            Trouble::Origin => 403,
+            Trouble::NoPath | Trouble::NotThere => 404,
+            Trouble::Method => 405,
+            Trouble::Slow => 408,
+            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany => 409,
+            Trouble::TooLarge => 413,
+            Trouble::MediaType => 415,
+            Trouble::Store | Trouble::NotReady | Trouble::Busy => 503,
+        }
+    }
+
+    fn retry_after_s(self) -> Option<u32> {
+        (self.http_status() == 503).then_some(1)
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Trouble::NoPath => "there is nothing at this path",
+            Trouble::Method => "this path does not take this method",
+            Trouble::MediaType => "the body must be JSON",
+            Trouble::TooLarge => "the body is too large",
+            Trouble::Slow => "the body did not arrive in time",
+            Trouble::NoToken => "a bearer token is needed",
+            Trouble::Origin => "web pages are not served",
+            Trouble::Store => "the store did not answer",
+            Trouble::NotReady => "this instance is not ready",
+            Trouble::NotThere => "there is no such node",
+            Trouble::SameId => "a node of this name is there already",
+            Trouble::SameUri => "another node has this address",
+            Trouble::Loaded => "the node still carries calls",
+            Trouble::TooMany => "the pool has no room for another node",
+            Trouble::Busy => "others keep changing the pool",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::refusal::BadRequest;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_it_quotes() {
+        let refusal = Refusal::bad_request(BadRequest::new("ft", "a\r\n\0 \"é\"".to_owned()));
+        assert_eq!(
+            Problem::from(refusal).encode(),
+            r#"{"type":"urn:mqs:refusal:badreq","title":"the request is malformed","status":400,"code":"BADREQ","sip_code":400,"retry_after_s":null,"detail":"a\r\n\u0000 \"é\"","field":"ft"}"#
+        );
+        let problem = Problem::new(Trouble::Store, String::new()).about("x");
+        assert_eq!(
+            (problem.status, problem.retry_after_s, problem.field.as_deref()),
+            (503, Some(1), Some("x"))
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! What several tests use.
+
+pub mod http;
+pub mod schema;
