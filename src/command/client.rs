@@ -116,13 +116,13 @@ impl Instance {
 
     async fn unix(&self) -> anyhow::Result<UnixStream> {
         let stream = UnixStream::connect(&self.socket).await;
-        stream.with_context(|| format!("{}: is an instance running there?", self.socket.display()))
+        stream.with_context(|| format!("no instance answers at {}", self.socket.display()))
     }
 
     async fn tcp(&self, url: &Uri, port: u16) -> anyhow::Result<TcpStream> {
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((host, url.port_u16().unwrap_or(port))).await;
-        stream.with_context(|| format!("{url}: is an instance running there?"))
+        stream.with_context(|| format!("no instance answers at {url}"))
     }
 
     async fn tls(&self, url: &Uri) -> anyhow::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {

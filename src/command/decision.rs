@@ -124,9 +124,7 @@ impl Decision {
                 Cell::new(&row.state, state_look(&row.state)),
                 row.load.into(),
                 row.capacity.into(),
-                row.room
-                    .map_or_else(|| "any".to_owned(), |room| room.saturating_sub(row.load).to_string())
-                    .into(),
+                row.room.map_or_else(|| "any".to_owned(), |room| room.to_string()).into(),
                 percent(row.occupancy).into(),
                 percent(row.occupancy_after).into(),
                 Cell::new(verdict, look),

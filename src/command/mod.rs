@@ -7,6 +7,7 @@
 //!
 //! Exit codes: 0 done · 1 it could not be done; standard error says why · 2 the command line is wrong.
 
+pub mod check;
 pub mod client;
 pub mod decision;
 pub mod explain;
@@ -44,6 +45,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Serve(serve::Args),
+    Check(check::Args),
     Route(route::Args),
     Explain(explain::Args),
     Node(node::Args),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.verb {
         Verb::Serve(args) => serve::run(args, clock),
+        Verb::Check(args) => wait(check::run(args)),
         Verb::Route(args) => wait(route::run(args)),
         Verb::Explain(args) => wait(explain::run(args)),
         Verb::Node(args) => wait(node::run(args)),

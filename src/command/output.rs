@@ -36,6 +36,11 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// A number of things: `1 error`, `2 errors`.
+pub fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// A share in percent, such as `12.5 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
@@ -112,6 +117,7 @@ pub enum Side {
 pub struct Table {
     columns: Vec<(&'static str, Side)>,
     rows: Vec<Vec<Cell>>,
+    column_max: usize,
 }
 
 /// The widest that a column gets before its texts are cut, in characters; the last one is never cut.
@@ -120,7 +126,13 @@ const COLUMN_MAX: usize = 32;
 impl Table {
     /// A table with these columns.
     pub fn new(columns: &[(&'static str, Side)]) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new() }
+        Table { columns: columns.to_vec(), rows: Vec::new(), column_max: COLUMN_MAX }
+    }
+
+    /// Cuts no text, however long.
+    pub fn uncut(mut self) -> Table {
+        self.column_max = usize::MAX;
+        self
     }
 
     /// Adds a row; a cell a column.
@@ -134,7 +146,7 @@ impl Table {
         let width = |at: usize, title: &str| {
             let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.chars().count());
             let most = cells.chain([title.chars().count()]).max().unwrap_or(0);
-            if at == last { most } else { most.min(COLUMN_MAX) }
+            if at == last { most } else { most.min(self.column_max) }
         };
         let widths: Vec<usize> =
             self.columns.iter().enumerate().map(|(at, (title, _))| width(at, title)).collect();

@@ -153,7 +153,7 @@ fn real(decision: &Decision, mqs: &Members, args: &Args) -> String {
     text.push_str(&if mqs.degraded {
         "lease    none: the store is away, and this was answered without it\n".to_owned()
     } else if mqs.repeat {
-        format!("lease    {}: held before, counted once\n", decision.lease())
+        format!("lease    {}: there already, and counted once\n", decision.lease())
     } else {
         format!("lease    {}: now HELD on {first}, and counted as one call there\n", decision.lease())
     });
