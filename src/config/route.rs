@@ -161,7 +161,7 @@ mod tests {
         ] {
             assert!(path(bad).is_err(), "{bad:?}");
         }
-        assert!(path(&vec!["<sip:a;lr>"; 9].join(",")).is_err());
+        assert!(path(&["<sip:a;lr>"; 9].join(",")).is_err());
         assert!(path(&format!("<sip:a;x={};lr>", "y".repeat(1024))).is_err());
     }
 
