@@ -1,6 +1,9 @@
 //! What a store promises, once for all stores: `support/store_cases.rs` by cases, `support/store_model.rs` by random
 //! traces; and here what concerns a real Redis only.
 
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 #[path = "support/redis_cases.rs"]
 mod redis_cases;
 #[path = "support/redis_server.rs"]
@@ -128,6 +131,7 @@ contract!(
     nothing_is_counted_after_its_latest_time,
     an_expired_lease_frees_its_place,
     an_expired_lease_is_unknown_before_the_sweep_too,
+    an_expired_lease_that_is_asked_for_again_frees_its_old_place,
     a_sweep_takes_no_more_than_it_may,
     excluded_nodes_are_not_chosen,
     the_callers_zone_comes_first_until_it_spills,

@@ -1,7 +1,7 @@
 //! What only a real Redis can do wrong: be away, be the wrong one, forget, be shared.
 
 use super::redis_server::RedisServer;
-use super::store_bench::{Bench, Harness, call, id};
+use super::store_bench::{Bench, Harness, call, id, to_agent_on};
 use super::{PATIENT, Redis};
 use mqs::domain::id::Slot;
 use mqs::domain::lease::Settled;
@@ -236,6 +236,12 @@ async fn a_wrong_score_is_put_right_by_the_next_word_about_its_node() {
     assert_eq!(bench.confirm(3, 0, Some(0)).await, Settled::Adopted);
     assert_eq!(bench.done(3).await, Settled::Ended);
     assert_eq!(bench.chosen(4, &call()).await, "a");
+    redis.server.say::<()>(&format!("ZADD {} 3000000000000000 0000:10", shelf[0]));
+    assert_eq!(bench.chosen(5, &to_agent_on("a")).await, "a", "a pick puts it right too");
+    assert_eq!([bench.done(4).await, bench.done(5).await], [Settled::Ended, Settled::Ended]);
+    redis.server.say::<()>(&format!("ZADD {} 3000000000000000 0000:10", shelf[0]));
+    assert_eq!(bench.chosen(6, &to_agent_on("a")).await, "a");
+    assert_eq!(bench.chosen(7, &call()).await, "a", "1 of 10, and b has 2");
 }
 
 #[tokio::test]

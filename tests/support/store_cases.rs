@@ -299,6 +299,17 @@ pub async fn an_expired_lease_is_unknown_before_the_sweep_too(h: &impl Harness) 
     assert!(["a=0 b=2", "a=1 b=1"].contains(&loads.as_str()), "{loads}");
 }
 
+pub async fn an_expired_lease_that_is_asked_for_again_frees_its_old_place(h: &impl Harness) {
+    let mut bench = Bench::with(h, &["a 5", "b 10", "c 6"]).await;
+    bench.rules.life.held_ms = SHORT_MS;
+    assert_eq!(bench.chosen(1, &call()).await, "b");
+    h.pass(SHORT_MS).await;
+    bench.rules.life = LIFE;
+    assert_eq!(bench.chosen(1, &without(&["b"])).await, "c");
+    assert_eq!(bench.chosen(2, &call()).await, "b", "b is empty, so 1/10: less than 1/5");
+    assert_eq!(bench.loads().await, "a=0 b=1 c=1");
+}
+
 pub async fn a_sweep_takes_no_more_than_it_may(h: &impl Harness) {
     let mut bench = Bench::with(h, &["a 10", "b 10"]).await;
     bench.rules.life.held_ms = SHORT_MS;
@@ -308,8 +319,9 @@ pub async fn a_sweep_takes_no_more_than_it_may(h: &impl Harness) {
     bench.rules.life = LIFE;
     bench.pick(5, &call()).await;
     h.pass(SHORT_MS).await;
-    assert_eq!(bench.sweep(2).await, Swept { expired: 2, forgotten: 0, more: true });
-    assert_eq!(bench.sweep(2).await, Swept { expired: 2, forgotten: 0, more: true });
+    assert_eq!(bench.sweep(0).await, Swept { expired: 0, forgotten: 0, more: true });
+    assert_eq!(bench.sweep(1).await, Swept { expired: 1, forgotten: 0, more: true });
+    assert_eq!(bench.sweep(3).await, Swept { expired: 3, forgotten: 0, more: true });
     assert_eq!(bench.sweep(2).await, Swept { expired: 1, forgotten: 0, more: false });
     assert_eq!(bench.sweep(2).await, Swept::default());
     assert_eq!(bench.loads().await, "a=0 b=1");

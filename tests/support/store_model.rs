@@ -226,7 +226,7 @@ impl<const OWN_FALLBACKS: bool> ReferenceStateMachine for Machine<OWN_FALLBACKS>
     fn transitions(_: &Model) -> BoxedStrategy<Step> {
         let short = prop::bool::weighted(0.3);
         prop_oneof![
-            8 => (prop::collection::vec(ask(), 1..6), short.clone()).prop_map(|(asks, short)| {
+            8 => (prop::collection::vec(ask(), 1..6), short).prop_map(|(asks, short)| {
                 // Where nothing is usable an emergency call goes by the caller's view, which does not know its batch.
                 let alone = asks.iter().find(|ask| ask.emergency).cloned();
                 Step::Pick(alone.map_or(asks, |ask| vec![ask]), short)
@@ -456,7 +456,7 @@ fn monotonic() -> Instant {
 
 /// Runs traces, and fails if too many of them said nothing.
 pub fn run<D: Driven, const OWN_FALLBACKS: bool>(cases: u32, steps: usize) {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
     let traces = Machine::<OWN_FALLBACKS>::sequential_strategy(1..steps);
     let lost_before = LOST.load(Ordering::SeqCst);
     let result = TestRunner::new(config.clone()).run(&traces, |(model, steps, counter)| {

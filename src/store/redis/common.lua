@@ -51,13 +51,17 @@ local function rescore(own, at, dirty, now)
   local slots = {}
   for slot in pairs(dirty) do slots[#slots + 1] = slot end
   if #slots == 0 then return end
-  local places = redis.call('HMGET', at, unpack(slots))
+  local places, scores = redis.call('HMGET', at, unpack(slots)), {}
   for i, slot in ipairs(slots) do
     -- A slot without a definition has no place: its leases are in `own` all the same.
     local member, capacity, shelf = string.match(places[i] or '', '^(%d+:(%d+)) (.+)$')
     if member then
       local touched = dirty[slot] or (redis.call('ZSCORE', shelf, member) or 0) % TOUCH
-      redis.call('ZADD', shelf, score_of(load_of(own, slot, now), capacity, touched), member)
+      local list = scores[shelf] or {}
+      scores[shelf] = list
+      list[#list + 1] = digits(score_of(load_of(own, slot, now), capacity, touched))
+      list[#list + 1] = member
     end
   end
+  for shelf, list in pairs(scores) do redis.call('ZADD', shelf, unpack(list)) end
 end

@@ -71,23 +71,23 @@ local function done(lease)
   return ended(lease.list, lease.attempt), 'E'
 end
 
-local ids, at_first = {}, {}
+-- What was there before, and what is there now; a lease may be asked about more than once in a batch.
+local ids, before, leases, changed = {}, {}, {}, {}
 for i = 5, #ARGV, 5 do
-  if not at_first[ARGV[i]] then
+  if before[ARGV[i]] == nil then
     ids[#ids + 1] = ARGV[i]
-    at_first[ARGV[i]] = true
+    before[ARGV[i]] = false
   end
 end
 local found = redis.call('HMGET', LEASE, unpack(ids))
-local leases = {}
 for i, id in ipairs(ids) do
   local record = parse(found[i])
-  at_first[id] = record or false
+  before[id] = record or false
   if record and record.expires > now then leases[id] = unfold(parse(found[i])) end
 end
 
 local unchanged = { R = true, S = true, G = true }
-local answers, changed, dirty, touches = {}, {}, {}, 0
+local answers, dirty, touches = {}, {}, 0
 for i = 5, #ARGV, 5 do
   local id, verb, branch = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local known, lease, said, moved_to = leases[id], nil, nil, nil
@@ -109,26 +109,42 @@ for i = 5, #ARGV, 5 do
   end
 end
 
+local records, owners, tombs, gone = {}, {}, {}, { [LEASE] = {}, [OWN] = {}, [TOMB] = {} }
+local function add(list, a, b)
+  list[#list + 1] = a
+  list[#list + 1] = b
+end
 for id in pairs(changed) do
-  local was, lease = at_first[id], leases[id]
+  local was, lease = before[id], leases[id]
   local old_slot = was and counted_on(was)
-  if old_slot then dirty[old_slot] = dirty[old_slot] or false end
-  if was and was.state == 'E' and (not lease or lease.state ~= 'E') then redis.call('ZREM', TOMB, id) end
+  local slot = nil
   if lease then
     lease.targets = table.concat(lease.list, ',')
-    local record = lease.state .. ' ' .. lease.attempt .. ' ' .. lease.targets .. ' ' .. digits(lease.expires)
-    redis.call('HSET', LEASE, id, record)
+    slot = counted_on(lease)
+    add(records, id, lease.state .. ' ' .. lease.attempt .. ' ' .. lease.targets .. ' ' .. digits(lease.expires))
   else
-    redis.call('HDEL', LEASE, id)
+    add(gone[LEASE], id)
   end
-  local slot = lease and counted_on(lease)
   if slot then
-    redis.call('ZADD', OWN, slot * SLOT + lease.expires, id)
-    dirty[slot] = dirty[slot] or false
+    add(owners, digits(slot * SLOT + lease.expires), id)
   else
-    redis.call('ZREM', OWN, id)
-    if lease then redis.call('ZADD', TOMB, lease.expires, id) end
+    add(gone[OWN], id)
   end
+  if lease and lease.state == 'E' then
+    add(tombs, digits(lease.expires), id)
+  elseif was and was.state == 'E' then
+    add(gone[TOMB], id)
+  end
+  -- Still counted where it was counted: that load is what it was.
+  local stays = slot and slot == old_slot and was.expires > now
+  if old_slot and not stays then dirty[old_slot] = dirty[old_slot] or false end
+  if slot and not stays then dirty[slot] = dirty[slot] or false end
+end
+if #records > 0 then redis.call('HSET', LEASE, unpack(records)) end
+if #owners > 0 then redis.call('ZADD', OWN, unpack(owners)) end
+if #tombs > 0 then redis.call('ZADD', TOMB, unpack(tombs)) end
+for key, out in pairs(gone) do
+  if #out > 0 then redis.call(key == LEASE and 'HDEL' or 'ZREM', key, unpack(out)) end
 end
 if touches > 0 then redis.call('SET', TOUCHES, digits(touches)) end
 rescore(OWN, AT, dirty, now)
