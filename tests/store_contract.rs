@@ -1,12 +1,16 @@
 //! What a store promises, once for all stores: `support/store_cases.rs` by cases, `support/store_model.rs` by random
 //! traces; and here what concerns a real Redis only.
 
+#[path = "support/redis_cases.rs"]
+mod redis_cases;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 #[path = "support/store_bench.rs"]
 mod store_bench;
 #[path = "support/store_cases.rs"]
 mod store_cases;
+#[path = "support/store_model.rs"]
+mod store_model;
 
 use mqs::domain::id::PoolId;
 use mqs::domain::lease::TOMB_MS;
@@ -138,3 +142,46 @@ contract!(
     a_removed_nodes_slot_keeps_its_load,
     answers_have_no_more_targets_than_allowed,
 );
+
+impl store_model::Driven for Memory {
+    fn fresh() -> Memory {
+        Memory::new()
+    }
+}
+
+/// A store on a Redis that all traces of a test share; each has a pool of its own.
+struct SharedRedis(RedisStore);
+
+thread_local! {
+    static SHARED: RedisServer = RedisServer::start();
+}
+
+impl store_model::Driven for SharedRedis {
+    fn fresh() -> SharedRedis {
+        SharedRedis(RedisStore::connect(&SHARED.with(RedisServer::url), PATIENT).unwrap())
+    }
+}
+
+impl Harness for SharedRedis {
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    async fn pass(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms + 5)).await;
+    }
+
+    async fn pass_tombs(&self, _pool: &PoolId) {
+        unreachable!("traces are shorter than that");
+    }
+}
+
+#[test]
+fn memory_answers_any_trace_as_the_model_does() {
+    store_model::run::<Memory, true>(400, 60);
+}
+
+#[test]
+fn redis_answers_any_trace_as_the_model_does() {
+    store_model::run::<SharedRedis, false>(60, 40);
+}

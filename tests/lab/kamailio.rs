@@ -125,6 +125,15 @@ impl Kamailio {
         Ok(kamailio)
     }
 
+    /// Asks Kamailio whether the configuration is right; starts nothing.
+    pub fn check(lab: &Lab, version: Version, config: &KamailioConfig) -> Result<()> {
+        let home = lab.path(&config.name);
+        let source = config.directory.clone().unwrap_or_else(|| parts::checkout().join("kamailio"));
+        copy_files(&source, &home.join("etc"))?;
+        std::fs::create_dir_all(home.join("run"))?;
+        check(lab, version, config, &home)
+    }
+
     /// With one configuration file, given as text.
     pub fn start_text(
         lab: &Lab,
@@ -188,33 +197,38 @@ impl Kamailio {
 }
 
 fn spawn(lab: &Lab, version: Version, config: &KamailioConfig, home: &Path) -> Result<Process> {
-    let program = lab.parts().get(version.part())?;
-    let home = program.sees(home)?;
-    let arguments = |command: &mut Command| {
-        command.arg("-f").arg(home.join("etc/kamailio.cfg")).arg("-Y").arg(home.join("run"));
-        command.args(["-m", &config.shared_memory_mib.to_string()]);
-        for define in &config.defines {
-            command.args(["-A", define]);
-        }
-        command.args(&config.options);
-    };
     // Its own words about a mistake in the configuration are lost among the lines of a start.
-    let mut check = program.command();
-    arguments(&mut check);
-    let output = check.args(["-c", "-E"]).output().context("running kamailio -c")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| line.contains("CRITICAL") || line.contains("ERROR"))
-            .take(20)
-            .collect();
+    check(lab, version, config, home)?;
+    let mut command = command(lab, version, config, home)?;
+    let run = lab.parts().get(version.part())?.sees(home)?.join("run");
+    command.args(["-DD", "-E", "-w"]).arg(&run).arg("-P").arg(run.join("kamailio.pid"));
+    Process::spawn(lab, &config.name, command)
+}
+
+/// `kamailio -c`, and what it says of a mistake.
+fn check(lab: &Lab, version: Version, config: &KamailioConfig, home: &Path) -> Result<()> {
+    let output =
+        command(lab, version, config, home)?.args(["-c", "-E"]).output().context("running kamailio -c")?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let bad = |line: &&str| line.contains("CRITICAL") || line.contains("ERROR");
+    if !output.status.success() || text.lines().any(|line| bad(&line)) {
+        let lines: Vec<&str> = text.lines().filter(bad).take(20).collect();
         bail!("{} refuses its configuration:\n    {}", config.name, lines.join("\n    "));
     }
+    Ok(())
+}
+
+fn command(lab: &Lab, version: Version, config: &KamailioConfig, home: &Path) -> Result<Command> {
+    let program = lab.parts().get(version.part())?;
+    let home = program.sees(home)?;
     let mut command = program.command();
-    arguments(&mut command);
-    command.args(["-DD", "-E", "-w"]).arg(home.join("run")).arg("-P").arg(home.join("run/kamailio.pid"));
-    Process::spawn(lab, &config.name, command)
+    command.arg("-f").arg(home.join("etc/kamailio.cfg")).arg("-Y").arg(home.join("run"));
+    command.args(["-m", &config.shared_memory_mib.to_string()]);
+    for define in &config.defines {
+        command.args(["-A", define]);
+    }
+    command.args(&config.options);
+    Ok(command)
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {

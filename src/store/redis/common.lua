@@ -14,13 +14,13 @@ local function clock()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- Lua's own tostring() rounds at 14 digits.
+-- Lua's own tostring() rounds at 14 digits, and what Redis makes of a number costs three times as much.
 local function digits(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function load_of(own, slot, now)
-  return redis.call('ZCOUNT', own, slot * SLOT + now + 1, slot * SLOT + SLOT - 1)
+  return redis.call('ZCOUNT', own, digits(slot * SLOT + now + 1), digits(slot * SLOT + SLOT - 1))
 end
 
 local function score_of(load, capacity, touched)

@@ -10,8 +10,6 @@
 --       or, if the definitions are of another version, only that version.
 
 local LEASE, OWN, VER, TOUCHES, AT, TOMB, SHELVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 6
-local CHUNK = 16
-
 local counters = redis.call('MGET', VER, TOUCHES)
 if (counters[1] or '0') ~= ARGV[1] then return tonumber(counters[1] or 0) end
 local touches = tonumber(counters[2] or 0)
@@ -21,7 +19,7 @@ local now = clock()
 
 -- Working set. A shelf is what has been read of it so far, in its order (`list`), and a heap of the nodes that this
 -- batch has given calls to: those are no longer where the store has them, and are the only ones that moved.
-local shelves, nodes = {}, {}
+local shelves, nodes, chunk = {}, {}, 1
 
 local function before(a, b)
   return a.score < b.score or (a.score == b.score and a.slot < b.slot)
@@ -37,25 +35,25 @@ local function open(key)
 end
 
 local function node(shelf, member, score)
-  local slot, capacity = string.match(member, '^(%d+):(%d+)$')
-  slot, capacity, score = tonumber(slot), tonumber(capacity), tonumber(score)
-  local occupancy = math.floor(score / TOUCH)
-  local n = { slot = slot, capacity = capacity, score = score, shelf = shelf, member = member }
-  n.load = math.ceil(occupancy * capacity / OCC) - 1
+  -- `0004:120`
+  local slot, capacity = tonumber(string.sub(member, 1, 4)), tonumber(string.sub(member, 6))
+  score = tonumber(score)
+  local load = math.ceil(math.floor(score / TOUCH) * capacity / OCC) - 1
+  local n = { slot = slot, capacity = capacity, score = score, load = load, touched = 0, shelf = shelf, member = member, at = false }
   nodes[slot] = n
   return n
 end
 
--- Nothing is written before the end, so ranks stay true while the head of a shelf is read in pieces.
+-- A shelf is read in pieces, of which the first mostly is enough. Nothing is written before the end, so ranks stay true.
 local function read_more(shelf)
   if shelf.done then return false end
-  local got = redis.call('ZRANGE', shelf.key, shelf.read, shelf.read + CHUNK - 1, 'WITHSCORES')
+  local got = redis.call('ZRANGE', shelf.key, shelf.read, shelf.read + chunk - 1, 'WITHSCORES')
+  local list = shelf.list
   for i = 1, #got, 2 do
-    local slot = tonumber(string.match(got[i], '^%d+'))
-    if not nodes[slot] then shelf.list[#shelf.list + 1] = node(shelf, got[i], got[i + 1]) end
+    if not nodes[tonumber(string.sub(got[i], 1, 4))] then list[#list + 1] = node(shelf, got[i], got[i + 1]) end
   end
   shelf.read = shelf.read + #got / 2
-  shelf.done = #got < 2 * CHUNK
+  shelf.done = #got < 2 * chunk
   return true
 end
 
@@ -186,6 +184,7 @@ local first = 5 + plan_count
 local ids = {}
 for i = first, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local records = redis.call('HMGET', LEASE, unpack(ids))
+chunk = math.min(#ids, 64)
 
 local expires = now + held_ms
 local answers, given, dirty = {}, {}, {}
@@ -206,7 +205,7 @@ for i, id in ipairs(ids) do
       answers[i] = 'L' .. targets
       new_records[#new_records + 1] = id
       new_records[#new_records + 1] = 'H 0 ' .. targets .. ' ' .. digits(expires)
-      new_owners[#new_owners + 1] = n.slot * SLOT + expires
+      new_owners[#new_owners + 1] = digits(n.slot * SLOT + expires)
       new_owners[#new_owners + 1] = id
       if known and known.state == 'E' then raised[#raised + 1] = id end
       local was = known and counted_on(known)
@@ -222,11 +221,14 @@ if #new_records > 0 then
   redis.call('ZADD', OWN, unpack(new_owners))
   if #raised > 0 then redis.call('ZREM', TOMB, unpack(raised)) end
   redis.call('INCRBY', TOUCHES, touches - touches_before)
-  for _, shelf in pairs(shelves) do
-    for _, n in ipairs(shelf.heap) do
+  for key, shelf in pairs(shelves) do
+    local scores = {}
+    for i, n in ipairs(shelf.heap) do
       dirty[n.slot] = nil
-      redis.call('ZADD', shelf.key, score_of(load_of(OWN, n.slot, now), n.capacity, n.touched), n.member)
+      scores[2 * i - 1] = digits(score_of(load_of(OWN, n.slot, now), n.capacity, n.touched))
+      scores[2 * i] = n.member
     end
+    if #scores > 0 then redis.call('ZADD', key, unpack(scores)) end
   end
   rescore(OWN, AT, dirty, now)
 end

@@ -91,10 +91,10 @@ fn repeats(lab: &Lab) -> Result<()> {
     let call = stage.call("caller", 0, "caller-retransmit.xml").calls(CALLS).rate(20).limit(CALLS);
     let before = relay.connections();
     let mut caller = call.hold(Duration::from_secs(8)).start(lab)?;
-    // Slow for 200 ms out of each 600 ms, for as long as calls arrive.
-    for _ in 0..8 {
+    // Slow for 100 ms out of each 500 ms, for as long as calls arrive: when Kamailio asks again, answers are quick again.
+    for _ in 0..10 {
         relay.set(slow);
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(100));
         relay.restore();
         std::thread::sleep(Duration::from_millis(400));
     }

@@ -4,6 +4,7 @@ mod asterisk;
 mod dispatch;
 mod failure;
 mod harness;
+mod shipped;
 mod stage;
 
 use crate::Case;
@@ -13,5 +14,5 @@ pub fn all() -> Vec<Case> {
     if let Some(case) = harness::hanging_case() {
         return vec![case];
     }
-    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES].concat()
+    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, shipped::CASES].concat()
 }
