@@ -159,7 +159,7 @@ async fn a_client_in_a_hurry_pipelines_ten_thousand() {
     eprintln!("9,000 PINGs and 1,000 ROUTEs in {:?}", clock.elapsed());
     for (n, answer) in answers.iter().enumerate() {
         match n % 10 {
-            0 => assert!(answer.contains(&format!("\"token\":")), "{answer}"),
+            0 => assert!(answer.contains("\"token\":"), "{answer}"),
             _ => assert_eq!(*answer, n.to_string()),
         }
     }

@@ -30,8 +30,9 @@ const TURNED_AWAY_MAX: usize = 16;
 /// How long a peer beyond the cap may take to be told so.
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 
-/// How long the answers to what was asked before a stop may take.
-const STOPPING: Duration = Duration::from_secs(5);
+/// How long the answers to what was asked before a stop may take; less than the service waits for its servers, so that this one can say
+/// what it left.
+const STOPPING: Duration = Duration::from_secs(4);
 
 /// Limits and rights of the server.
 #[derive(Clone, Debug)]
