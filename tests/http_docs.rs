@@ -2,6 +2,8 @@
 //!
 //! `MQS_BLESS=1 cargo test --test http_docs` writes the answers of today into `docs/control-protocol.md`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use mqs::telemetry::metrics::{Metrics, NodeSample};
