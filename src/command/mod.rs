@@ -1,1 +1,81 @@
 //! Floor 5: the command line, one file a verb.
+//!
+//! * [`serve`]: the service itself · [`check`]: is the configuration right, and will it work here · [`demo`]: all of it in one
+//!   process, with stand-ins for nodes and callers
+//! * [`route`], [`settle`], [`explain`], [`node`]: ask a running instance, by [`client`]
+//! * [`output`]: tables, colours, errors · [`decision`]: a decision, shown to people · `notify`: systemd
+//!
+//! Exit codes: 0 done · 1 it could not be done; standard error says why · 2 the command line is wrong.
+
+pub mod check;
+pub mod client;
+pub mod decision;
+pub mod explain;
+pub mod node;
+mod notify;
+pub mod output;
+pub mod route;
+pub mod serve;
+pub mod settle;
+
+use crate::clock::Stopwatch;
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  mqs demo                                      see it work: nothing else is needed
+  mqs check /etc/mqs/mqs.toml                   is the configuration right, and do the nodes answer?
+  mqs serve --config /etc/mqs/mqs.toml          run the service
+  mqs node list                                 nodes with their load
+  mqs route call-1 sip:100@example.com --dry --explain
+                                                which node would a call get, and why?
+
+Exit codes: 0 done; 1 not done, standard error says why; 2 the command line is wrong.";
+
+/// Tells Kamailio which Asterisk to send each call to.
+#[derive(Parser)]
+#[command(name = "mqs", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Serve(serve::Args),
+    Check(check::Args),
+    Route(route::Args),
+    Explain(explain::Args),
+    Node(node::Args),
+    Confirm(settle::Confirm),
+    Fail(settle::Fail),
+    Done(settle::Done),
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+pub fn main() -> ExitCode {
+    let clock = Stopwatch::start();
+    let cli = Cli::parse();
+    let done = match &cli.verb {
+        Verb::Serve(args) => serve::run(args, clock),
+        Verb::Check(args) => wait(check::run(args)),
+        Verb::Route(args) => wait(route::run(args)),
+        Verb::Explain(args) => wait(explain::run(args)),
+        Verb::Node(args) => wait(node::run(args)),
+        Verb::Confirm(args) => wait(settle::confirm(args)),
+        Verb::Fail(args) => wait(settle::fail(args)),
+        Verb::Done(args) => wait(settle::done(args)),
+    };
+    done.unwrap_or_else(|error| {
+        output::error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a short command.
+fn wait(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(verb)
+}

@@ -1,3 +1,4 @@
-//! Floor 1: what is counted, under which names.
+//! Floor 1: what is counted, under which names, and what is logged.
 
+pub mod log;
 pub mod metrics;

@@ -1,0 +1,116 @@
+//! Where a node's address leads: literal addresses as they are, names by SRV or address records.
+//!
+//! RFC 3263 §4.2 without NAPTR: the transport is the one that the address names, or UDP.
+
+use crate::domain::uri::NodeUri;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use std::net::{IpAddr, SocketAddr};
+
+/// The most addresses of one node that are looked at.
+const PLACES_MAX: usize = 16;
+
+/// Why an address leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The resolver could not be set up.
+    #[error("the resolver of this host cannot be used: {0}")]
+    SetUp(NetError),
+    /// The name was not found, or nobody answered.
+    #[error("{name}: {cause}")]
+    Lookup {
+        /// The name that was asked for.
+        name: String,
+        /// What came back.
+        cause: NetError,
+    },
+    /// It has no addresses.
+    #[error("{0}: no address")]
+    Empty(String),
+}
+
+/// A resolver that is set up as this host is (`/etc/resolv.conf`, `/etc/hosts`).
+pub struct Resolver(TokioResolver);
+
+impl Resolver {
+    /// Reads the host's settings.
+    pub fn from_host() -> Result<Resolver, DnsError> {
+        let builder = TokioResolver::builder_tokio().map_err(DnsError::SetUp)?;
+        builder.build().map(Resolver).map_err(DnsError::SetUp)
+    }
+
+    /// Where to send to, best first. A name without a port is asked for SRV records first (RFC 3263 §4.2); without any, its
+    /// addresses count, with the default port.
+    pub async fn places(&self, uri: &NodeUri) -> Result<Vec<SocketAddr>, DnsError> {
+        let default_port = if uri.secure() { 5061 } else { 5060 };
+        if let Some(place) = literal(uri, default_port) {
+            return Ok(vec![place]);
+        }
+        let mut found = Vec::new();
+        if uri.port().is_none() {
+            for (host, port) in self.services(uri).await {
+                if let Ok(addresses) = self.addresses(&host).await {
+                    found.extend(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)));
+                }
+            }
+        }
+        if found.is_empty() {
+            let port = uri.port().unwrap_or(default_port);
+            let addresses = self.addresses(uri.host()).await?;
+            found.extend(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)));
+        }
+        found.truncate(PLACES_MAX);
+        if found.is_empty() { Err(DnsError::Empty(uri.host().to_owned())) } else { Ok(found) }
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let found = self.0.lookup_ip(host).await;
+        let found = found.map_err(|cause| DnsError::Lookup { name: host.to_owned(), cause })?;
+        Ok(found.iter().collect())
+    }
+
+    /// Targets and ports of the SRV records, least priority first, then greatest weight.
+    async fn services(&self, uri: &NodeUri) -> Vec<(String, u16)> {
+        let transport =
+            uri.transport().unwrap_or_else(|| if uri.secure() { "tcp" } else { "udp" }.to_owned());
+        let scheme = if uri.secure() { "sips" } else { "sip" };
+        let name = format!("_{scheme}._{transport}.{}", uri.host());
+        let Ok(found) = self.0.lookup(name, RecordType::SRV).await else { return Vec::new() };
+        let mut services: Vec<_> = found
+            .answers()
+            .iter()
+            .filter_map(|record| {
+                let RData::SRV(srv) = &record.data else { return None };
+                Some((srv.priority, u16::MAX - srv.weight, srv.target.to_string(), srv.port))
+            })
+            .collect();
+        services.sort();
+        services.into_iter().take(PLACES_MAX).map(|(_, _, host, port)| (host, port)).collect()
+    }
+}
+
+/// The place that an address names without any look-up.
+fn literal(uri: &NodeUri, default_port: u16) -> Option<SocketAddr> {
+    let ip = uri.host().parse::<IpAddr>().ok()?;
+    Some(SocketAddr::new(ip, uri.port().unwrap_or(default_port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literal_addresses_need_no_look_up() {
+        for (uri, place) in [
+            ("sip:10.0.0.1", Some("10.0.0.1:5060")),
+            ("sips:[2001:db8::1]", Some("[2001:db8::1]:5061")),
+            ("sip:[::1]:5070;transport=tcp", Some("[::1]:5070")),
+            ("sip:ast1.example.com:5060", None),
+        ] {
+            let uri: NodeUri = uri.parse().unwrap();
+            let default_port = if uri.secure() { 5061 } else { 5060 };
+            assert_eq!(literal(&uri, default_port), place.map(|p| p.parse().unwrap()), "{uri}");
+        }
+    }
+}
