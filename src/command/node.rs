@@ -192,6 +192,13 @@ pub struct NodeInfo {
     stale: bool,
 }
 
+impl NodeInfo {
+    /// Its zone, or a dash.
+    pub fn zone(&self) -> &str {
+        self.zone.as_deref().unwrap_or("-")
+    }
+}
+
 #[derive(Deserialize)]
 struct PoolInfo {
     name: String,
@@ -398,7 +405,7 @@ fn table(nodes: &[NodeInfo]) -> String {
         table.row(vec![
             Cell::from(&node.pool),
             Cell::new(&node.id, Look::Bold),
-            node.zone.as_deref().unwrap_or("-").into(),
+            node.zone().into(),
             if node.tags.is_empty() { "-".into() } else { node.tags.join(",").into() },
             Cell::new(&node.state, state_look(&node.state)),
             node.load.into(),
