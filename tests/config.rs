@@ -1,23 +1,463 @@
-//! The configuration file: what is taken, what is refused, and how it is said.
+//! The configuration file: what is taken, what is refused and in which words, and that examples, documentation and
+//! program agree about every key.
 
-use mqs::config::Config;
+// Here a failed unwrap is a failed test.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "config/docs.rs"]
+mod docs;
+#[path = "config/text.rs"]
+mod text;
+
+use mqs::config::{Config, ConfigError, Endpoint, LogFormat, StoreUrl};
+use mqs::domain::node::NodeState;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use text::{BARE, FULL, MINIMAL, examples, leaves, only_problem, parse, problems, set, tables};
+
+// ---- what is taken ----
 
 #[test]
-fn the_basic_shape() {
-    let text = r#"
-[store]
-url = "memory:"
-[listen]
-resp = ["unix:/run/mqs/mqs.sock"]
-http = ["127.0.0.1:8088", "unix:/run/mqs/http.sock"]
-[[pool]]
-name = "default"
-[[pool.node]]
-id = "ast1"
-uri = "sip:127.0.1.1:5060"
-capacity = 900
-zone = "a"
-"#;
-    let config = Config::parse(text, "mqs.toml").unwrap();
-    assert_eq!(config.pools[0].nodes[0].capacity, 900);
+fn what_is_left_out_has_its_default() {
+    let config = parse(MINIMAL);
+    assert_eq!(config.store.url, StoreUrl::Memory);
+    assert_eq!(texts(&config.listen.resp), ["unix:/run/mqs/mqs.sock"]);
+    assert_eq!(texts(&config.listen.http), ["127.0.0.1:8088", "unix:/run/mqs/http.sock"]);
+    assert_eq!((config.listen.socket_mode, config.listen.tls, config.listen.token_file), (0o660, None, None));
+    assert_eq!((config.dispatch.life.held_ms, config.dispatch.life.call_max_ms), (30_000, 14_400_000));
+    assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
+    assert!(!config.instance.id.is_empty(), "the host's name");
+    let pool = &config.pools[0];
+    assert_eq!((pool.rules.agent_reserve_pm, pool.rules.zone_spill_pm, pool.rules.targets_max), (0, 800, 3));
+    assert_eq!((pool.refuse_code, pool.retry_after_s), (480, 3));
+    assert_eq!((pool.route.fr_timer_ms, pool.route.fr_inv_timer_ms), (Some(2000), Some(120_000)));
+    assert_eq!(pool.nodes[1].state, NodeState::Active);
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let config = parse(FULL);
+    assert_eq!(config.instance.zone.map(|z| z.to_string()).as_deref(), Some("a"));
+    assert_eq!(config.emergency_numbers, ["112", "911"].map(String::from).into());
+    assert_eq!(config.listen.http[2], Endpoint::Tcp("192.0.2.10:8443".parse().unwrap()));
+    assert_eq!(config.listen.tls.unwrap().key, Path::new("/etc/mqs/tls/key.pem"));
+    let pool = &config.pools[0];
+    assert_eq!(pool.rules.agent_reserve_pm, 400);
+    assert_eq!(pool.route.headers, [("X-Tenant".to_owned(), "main".to_owned())]);
+    assert_eq!(pool.route.socket.as_deref(), Some("udp:192.0.2.10:5060"));
+    let node = &pool.nodes[1];
+    assert_eq!((node.id.as_str(), node.uri.as_str(), node.capacity), ("ast2", "sip:192.0.2.22:5060", 900));
+    assert_eq!((node.zone.as_ref().unwrap().as_str(), node.state), ("b", NodeState::Draining));
+    assert_eq!(node.tags.iter().map(|t| t.as_str()).collect::<Vec<_>>(), ["opus"]);
+}
+
+#[test]
+fn headers_keep_the_order_of_the_file() {
+    let config = parse(&set(BARE, "pool", "headers", r#"{ "X-B" = "1", "X-A" = "2", "Subject" = "3" }"#));
+    let names: Vec<&str> = config.pools[0].route.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["X-B", "X-A", "Subject"]);
+}
+
+#[test]
+fn the_shipped_examples_are_taken_without_a_warning() {
+    for (name, text) in examples() {
+        let config = Config::parse(&text, &name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        if name.starts_with("packaging") {
+            assert_eq!(config.warnings(), Vec::<String>::new(), "{name}");
+        }
+    }
+}
+
+// ---- what is refused ----
+
+#[test]
+fn a_key_that_is_not_known_is_refused_in_every_table_of_every_example() {
+    let mut tried = 0;
+    for (name, text) in examples() {
+        for (at, table) in tables(&text) {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.insert(at, "bogus_key = 1");
+            let problem = only_problem(&lines.join("\n"));
+            let key = if table.is_empty() { "bogus_key".to_owned() } else { format!("{table}.bogus_key") };
+            assert_eq!((problem.line, problem.column, problem.key), (at + 1, 1, key), "{name}");
+            assert!(problem.message.starts_with("unknown key; allowed here: "), "{}", problem.message);
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "only {tried} tables tried");
+}
+
+#[test]
+fn a_wrong_value_is_refused_and_named_for_every_key() {
+    let wrong = [
+        ("", "emergency_numbers", r#"["1 1 2"]"#, "[0]", "digits"),
+        ("instance", "id", r#""a b""#, "", "1 to 64 letters"),
+        ("instance", "zone", r#""a b""#, "", "' ' at position 1"),
+        ("store", "url", r#""mysql://localhost""#, "", "write memory:, redis://"),
+        ("store", "password_file", r#""password""#, "", "beginning with '/'"),
+        ("store", "timeout_ms", "0", "", "5 to 5000 (ms)"),
+        ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
+        ("listen", "resp", r#"["unix:mqs.sock"]"#, "[0]", "begins with '/'"),
+        ("listen", "http", r#"["127.0.0.1:1", "localhost:8088"]"#, "[1]", "host names are not looked up"),
+        ("listen", "socket_mode", r#""0460""#, "", "octal digits"),
+        ("listen", "socket_group", r#""a:b""#, "", "name of a group"),
+        ("listen", "token_file", r#""""#, "", "beginning with '/'"),
+        (
+            "listen",
+            "connections_max",
+            "-1",
+            "",
+            "found -1, out of limits; write a whole number from 1 to 65536",
+        ),
+        ("listen", "body_max_bytes", "1e3", "", "found 1e3; write a whole number"),
+        ("listen", "header_timeout_ms", "0xFFFFFFFF", "", "found 0xFFFFFFFF"),
+        ("listen", "idle_timeout_s", "true", "", "found true or false"),
+        ("listen.tls", "cert", r#""/etc/""#, "", "the path of a file"),
+        ("listen.tls", "key", "1979-05-27", "", "found a date"),
+        ("dispatch", "held_ms", "99999999999999999999", "", "found 99999999999999999999, out of limits"),
+        ("dispatch", "call_max_s", "9", "", "10 to 604800 (s)"),
+        ("dispatch", "pick_deadline_ms", r#""60""#, "", "found the text \"60\"; write a whole number"),
+        ("dispatch", "decisions_kept", "[]", "", "found a list"),
+        ("log", "format", r#""xml""#, "", r#"found "xml": write "text" or "json""#),
+        ("log", "filter", r#""mqs=loud""#, "", "write a level"),
+        ("pool", "name", r#""""#, "", "must not be empty"),
+        ("pool", "agent_reserve", "0.91", "", "from 0.0 to 0.9"),
+        ("pool", "zone_spill", "nan", "", "from 0.1 to 1.0"),
+        ("pool", "targets_max", "13", "", "1 to 12"),
+        ("pool", "refuse_code", "200", "", "400 to 699 (a SIP status)"),
+        ("pool", "retry_after_s", "0", "", "1 to 3600 (s)"),
+        ("pool", "fr_timer_ms", "0", "", "100 to 60000 (ms)"),
+        ("pool", "fr_inv_timer_ms", "0", "", "1000 to 600000 (ms)"),
+        ("pool", "socket", r#""udp:edge.example.com:5060""#, "", "udp:ip:port"),
+        ("pool", "path", r#""<sip:a>""#, "", "the parameter lr"),
+        ("pool", "headers", r#"{ "X-MQS-Lease" = "x" }"#, ".X-MQS-Lease", "MQS's own"),
+        ("pool.node", "id", r#""a.b""#, "", "'.' at position 1"),
+        ("pool.node", "uri", r#""sip:127.0.1.1:0""#, "", r#"port "0""#),
+        ("pool.node", "capacity", "8001", "", "1 to 8000 (channels)"),
+        ("pool.node", "zone", "1", "", "found 1; write a text"),
+        ("pool.node", "tags", r#"["a", "a"]"#, "[1]", "there twice"),
+        ("pool.node", "state", r#""removed""#, "", r#"write "active" or "draining" or "down""#),
+    ];
+    for (table, key, value, rest, words) in wrong {
+        let text = set(FULL, table, key, value);
+        let line = 1 + text.lines().position(|line| line == format!("{key} = {value}")).unwrap();
+        let problem = only_problem(&text);
+        let way = table.replace("pool", "pool[0]").replace("node", "node[0]");
+        let way = if way.is_empty() { format!("{key}{rest}") } else { format!("{way}.{key}{rest}") };
+        assert_eq!((problem.key.as_str(), problem.line), (way.as_str(), line), "{problem}");
+        assert!(problem.column > key.len() + 2, "{problem}");
+        assert!(problem.message.contains(words), "{problem}");
+    }
+    let tried: BTreeSet<(String, String)> = wrong.iter().map(|w| (w.0.to_owned(), w.1.to_owned())).collect();
+    assert_eq!(tried, leaves(), "every key has its wrong value");
+}
+
+#[test]
+fn capacities_that_cannot_be_are_refused() {
+    for bad in
+        ["0", "-5", "900.0", "1_000_000", "inf", "nan", "\"900\"", "true", "[900]", "9223372036854775808"]
+    {
+        let problem = only_problem(&set(BARE, "pool.node", "capacity", bad));
+        assert_eq!(problem.key, "pool[0].node[0].capacity", "{bad}");
+        assert!(problem.message.contains("from 1 to 8000"), "{problem}");
+    }
+    assert_eq!(parse(&set(BARE, "pool.node", "capacity", "8_000")).pools[0].nodes[0].capacity, 8000);
+}
+
+#[test]
+fn shares_are_exact() {
+    let reserve =
+        |value: &str| parse(&set(BARE, "pool", "agent_reserve", value)).pools[0].rules.agent_reserve_pm;
+    assert_eq!(
+        ["0", "0.0", "0.1", "0.333", "0.4", "0.7", "9e-1"].map(reserve),
+        [0, 0, 100, 333, 400, 700, 900]
+    );
+    for bad in ["0.3333", "-0.0001", "0.9001", "1", "0x0"] {
+        only_problem(&set(BARE, "pool", "agent_reserve", bad));
+    }
+}
+
+#[test]
+fn what_must_be_there_is_missed_by_name() {
+    for (table, key) in
+        [("pool", "name"), ("pool.node", "id"), ("pool.node", "uri"), ("pool.node", "capacity")]
+    {
+        let text = set(BARE, table, key, "").replace(&format!("{key} = \n"), "");
+        let problem = only_problem(&text);
+        assert!(problem.key.ends_with(&format!(".{key}")), "{problem}");
+        assert!(problem.message.starts_with("missing"), "{problem}");
+    }
+    let half = set(BARE, "listen", "tls", r#"{ cert = "/c" }"#);
+    assert_eq!(only_problem(&half).key, "listen.tls.key");
+}
+
+#[test]
+fn tables_of_the_wrong_shape_are_refused() {
+    let said = |text: &str| {
+        let problem = only_problem(text);
+        format!("{}: {}", problem.key, problem.message)
+    };
+    assert_eq!(said("[pool]\nname = \"a\""), "pool: found a table; write [[pool]] with double brackets");
+    assert_eq!(
+        said(&BARE.replace("[store]", "[[store]]")),
+        "store: found a list; write a table: [store], with single brackets"
+    );
+    assert_eq!(
+        said(&set(BARE, "listen", "tls", "true")),
+        "listen.tls: found true or false; write a table: [listen.tls], with single brackets"
+    );
+    assert_eq!(
+        said(&set(MINIMAL, "pool", "headers", "[]")),
+        "pool[0].headers: found a list; write { \"X-Name\" = \"value\" }"
+    );
+    assert_eq!(said("pool = [1]"), "pool[0]: found a number; write a table");
+    for nothing in ["", "pool = []", "# a comment"] {
+        assert_eq!(said(nothing), "pool: no pool: write at least one [[pool]] with a name", "{nothing:?}");
+    }
+}
+
+// ---- rules that span keys ----
+
+#[test]
+fn a_shared_store_needs_a_shared_secret() {
+    for url in ["redis://127.0.0.1", "rediss://redis.example.com/1", "redis+unix:///run/redis.sock?db=1"] {
+        let text = set(BARE, "store", "url", &format!("{url:?}"));
+        let problem = only_problem(&text);
+        assert_eq!((problem.key.as_str(), problem.line), ("token.secret_file", 5), "{problem}");
+        let text = set(&text, "token", "secret_file", "\"/etc/mqs/secret\"");
+        assert_eq!(parse(&text).store.url.to_string(), url);
+    }
+    let text = set(BARE, "store", "password_file", "\"/p\"");
+    assert_eq!(only_problem(&text).message, "the store memory: takes no password");
+    let text = set(FULL, "store", "url", "\"redis://:pw@127.0.0.1\"");
+    assert!(only_problem(&text).message.contains("holds a password already"));
+    let text = set(FULL, "token", "secret_file", "\"/etc/mqs/client-token\"");
+    assert!(only_problem(&text).message.contains("whoever may ask could then sign tokens"));
+}
+
+#[test]
+fn what_other_hosts_can_reach_needs_a_token_and_tls() {
+    for (list, endpoint) in [("resp", "0.0.0.0:6380"), ("http", "192.0.2.10:8443"), ("http", "[::]:8443")] {
+        let open = set(BARE, "listen", list, &format!("[\"127.0.0.1:1\", {endpoint:?}]"));
+        let token = set(&open, "listen", "token_file", "\"/t\"");
+        let tls = "tls = { cert = \"/c\", key = \"/k\" }\n";
+        let tls_only = open.replace("[listen]\n", &format!("[listen]\n{tls}"));
+        for text in [&open, &token, &tls_only] {
+            let problem = only_problem(text);
+            assert_eq!(problem.key, format!("listen.{list}[1]"));
+            assert!(problem.message.starts_with(endpoint), "the listener is named: {problem}");
+        }
+        parse(&token.replace("[listen]\n", &format!("[listen]\n{tls}")));
+    }
+    parse(&set(BARE, "listen", "http", r#"["127.0.0.2:8088", "[::1]:8088", "[::ffff:127.0.0.1]:8089"]"#));
+}
+
+#[test]
+fn listeners_are_there_and_apart() {
+    let none = set(&set(BARE, "listen", "resp", "[]"), "listen", "http", "[]");
+    let problem = only_problem(&none);
+    assert!(problem.key == "listen" && problem.message.contains("no listener at all"), "{problem}");
+    let only_http = parse(&set(BARE, "listen", "resp", "[]"));
+    assert!(only_http.listen.resp.is_empty() && only_http.listen.http.len() == 2);
+    for (resp, key) in [
+        (r#"["unix:/a", "unix:/a"]"#, "listen.resp[1]"),
+        (r#"["127.0.0.1:8088"]"#, "listen"),
+        (r#"["unix:/run/mqs/http.sock"]"#, "listen"),
+    ] {
+        let problem = only_problem(&set(BARE, "listen", "resp", resp));
+        assert!(problem.key == key && problem.message.contains("cannot be listened on twice"), "{problem}");
+    }
+}
+
+#[test]
+fn names_and_places_are_unique() {
+    let two =
+        |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
+    assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
+    let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
+    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 16), "{problem}");
+    let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
+    assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
+    let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));
+    assert_eq!(problem.key, "pool[1].name");
+    assert_eq!(parse(&format!("{BARE}[[pool]]\nname = \"b\"\n")).pools.len(), 2);
+}
+
+#[test]
+fn several_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = set(BARE, "pool.node", "capacity", "0");
+    let text = set(&set(&text, "dispatch", "held_ms", "1"), "pool", "colour", "1");
+    let keys: Vec<String> = problems(&text).into_iter().map(|p| p.key).collect();
+    assert_eq!(keys, ["dispatch.held_ms", "pool[0].colour", "pool[0].node[0].capacity"]);
+    let many: String = (0..200_000).map(|n| format!("k{n} = 1\n")).collect();
+    let error = Config::parse(&many, "mqs.toml").unwrap_err();
+    assert!(error.problems().len() <= 100 && error.to_string().lines().count() <= 21, "bounded");
+}
+
+// ---- secrets ----
+
+#[test]
+fn a_password_is_in_no_word_that_the_program_says() {
+    let urls = [
+        r#""redis://:hunter2@127.0.0.1""#,
+        r#""rediss://mqs:hunter2@redis.example.com:6380/1""#,
+        r#""redis+unix:///run/redis.sock?pass=hunter2""#,
+    ];
+    for url in urls {
+        let config = parse(
+            &set(&set(FULL, "store", "url", url), "store", "password_file", "")
+                .replace("password_file = \n", ""),
+        );
+        let StoreUrl::Redis(redis) = &config.store.url else { panic!("{url}") };
+        assert!(redis.secret().contains("hunter2"));
+        let said = format!("{config:?} {config:#?} {} {redis} {:?}", config.store.url, config.warnings());
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let slips = [
+        ("store", "url", r#""redis://:hunter2@127.0.0.1/x""#),
+        ("store", "url", r#""mysql://root:hunter2@127.0.0.1""#),
+        ("store", "url", r#""redis://:hunter2@127.0.0.1#insecure""#),
+        ("store", "url", r#""redis://:hunter2@127.0.0.1 ""#),
+        ("store", "url", r#""redis://:hunter2@127.0.0.1"#),
+        ("store", "url", "redis://:hunter2@127.0.0.1"),
+        ("store", "url", r#"["redis://:hunter2@127.0.0.1"]"#),
+        ("store", "url", r#""redis://:hunter2@127.0.0.1""#),
+        ("store", "uri", r#""redis://:hunter2@127.0.0.1""#),
+        ("store", "password", r#""hunter2""#),
+        ("store", "password_file", r#""hunter2""#),
+        ("token", "secret_file", r#""hunter2""#),
+        ("token", "secret", r#""hunter2""#),
+        ("listen", "token_file", r#""hunter2""#),
+        ("listen", "http", r#"["http://me:hunter2@127.0.0.1"]"#),
+        ("listen.tls", "key", r#""hunter2""#),
+        ("pool.node", "uri", r#""sip:me:hunter2@127.0.1.1""#),
+        ("pool", "path", r#""sip:me:hunter2@127.0.1.1""#),
+    ];
+    for (table, key, value) in slips {
+        let error = Config::parse(&set(FULL, table, key, value), "mqs.toml").unwrap_err();
+        assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"), "{key} = {value}: {error}");
+    }
+}
+
+#[test]
+fn what_is_repeated_from_the_file_is_escaped_and_cut() {
+    let text = set(BARE, "log", "format", r#""\u001b[31mred\r\n""#);
+    assert!(only_problem(&text).message.contains(r#""\u{1b}[31mred\r\n""#));
+    let text = set(BARE, "log", "format", &format!("\"{}\"", "é".repeat(5000)));
+    assert!(only_problem(&text).message.chars().count() < 120);
+    let text = set(BARE, "log", "\"\\u001b[31m\"", "1");
+    assert!(!only_problem(&text).to_string().contains('\u{1b}'));
+}
+
+// ---- files ----
+
+#[test]
+fn files_that_cannot_be_read_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mqs.toml");
+    assert!(matches!(Config::load(&file), Err(ConfigError::Read { .. })), "missing");
+    assert!(matches!(Config::load(dir.path()), Err(ConfigError::Read { .. })), "a directory");
+    fs::write(&file, b"# one\n# caf\xe9\n").unwrap();
+    let error = Config::load(&file).unwrap_err();
+    assert!(matches!(error, ConfigError::NotUtf8 { line: 2, .. }), "{error}");
+    fs::write(&file, vec![b'#'; 4 * 1024 * 1024 + 1]).unwrap();
+    let error = Config::load(&file).unwrap_err();
+    assert!(matches!(error, ConfigError::TooLarge { limit_bytes: 4_194_304, .. }), "{error}");
+    assert!(error.to_string().contains(file.to_str().unwrap()));
+    fs::write(&file, format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(Config::load(&file).unwrap(), parse(MINIMAL), "a byte order mark and CR LF do no harm");
+}
+
+#[test]
+fn the_password_comes_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, password) = (dir.path().join("mqs.toml"), dir.path().join("password"));
+    let text = set(FULL, "store", "password_file", &format!("{:?}", password.to_str().unwrap()));
+    fs::write(&file, &text).unwrap();
+    let refused = |what: &str| {
+        let error = Config::load(&file).unwrap_err();
+        let problem = error.problems().first().unwrap().clone();
+        assert_eq!(problem.key, "store.password_file", "{what}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    };
+    refused("missing");
+    for bad in ["", "\n", "hunter2\nhunter2\n", "hunter2\0", &"hunter2".repeat(100)] {
+        fs::write(&password, bad).unwrap();
+        refused(bad);
+    }
+    for good in ["hunter2", "hunter2\n", "hunter2\r\n"] {
+        fs::write(&password, good).unwrap();
+        let config = Config::load(&file).unwrap();
+        let StoreUrl::Redis(redis) = &config.store.url else { panic!() };
+        assert_eq!(redis.secret(), "redis://mqs:hunter2@127.0.0.1:6379/0");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
+
+#[test]
+fn no_text_is_too_broken_to_be_refused() {
+    for end in (0..FULL.len()).step_by(3).filter(|end| FULL.is_char_boundary(*end)) {
+        let _ = Config::parse(&FULL[..end], "mqs.toml");
+        let (head, tail) = FULL.split_at(end);
+        let with = ["\"", "[", "{", "\n", "=", "é", "\0", "9"][end / 3 % 8];
+        let _ = Config::parse(&format!("{head}{with}{tail}"), "mqs.toml");
+    }
+    for deep in [
+        format!("a = {}", "[".repeat(100_000)),
+        "[a".to_owned() + &".a".repeat(100_000) + "]",
+        "{a=".repeat(1000),
+    ] {
+        assert!(Config::parse(&deep, "mqs.toml").is_err());
+    }
+}
+
+// ---- warnings ----
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let quiet = set(BARE, "", "emergency_numbers", "[\"112\"]");
+    assert_eq!(parse(&quiet).warnings(), Vec::<String>::new());
+    let redis = set(
+        &set(&quiet, "token", "secret_file", "\"/s\""),
+        "store",
+        "url",
+        "\"redis://mqs:hunter2@10.0.0.1\"",
+    );
+    let tls = quiet.replace("[listen]\n", "[listen]\ntls = { cert = \"/c\", key = \"/k\" }\n");
+    let remote = set(&set(&tls, "listen", "http", "[\"192.0.2.1:1\"]"), "listen", "token_file", "\"/t\"");
+    let small = set(&set(&quiet, "pool", "agent_reserve", "0.4"), "pool.node", "capacity", "1");
+    let said = |table, key, value| set(&quiet, table, key, value);
+    for (text, words) in [
+        (BARE.to_owned(), "emergency_numbers is empty"),
+        (format!("{quiet}[[pool]]\nname = \"b\"\n"), "pool b has no nodes"),
+        (said("pool.node", "state", "\"draining\""), "no active node"),
+        (small, "no room for a caller in a capacity of 1"),
+        (said("pool", "refuse_code", "503"), "send nothing"),
+        (said("pool", "refuse_code", "407"), "credentials"),
+        (said("dispatch", "held_ms", "2000"), "fr_timer_ms 2000"),
+        (said("dispatch", "call_max_s", "120"), "fr_inv_timer_ms 120000"),
+        (said("dispatch", "pick_deadline_ms", "250"), "cmd_timeout"),
+        (said("store", "timeout_ms", "61"), "store.timeout_ms 61"),
+        (said("instance", "zone", "\"b\""), "no node stands there"),
+        (said("listen", "socket_mode", "\"0666\""), "every user"),
+        (said("listen", "http", "[\"127.0.0.1:0\"]"), "port 0"),
+        (tls, "not used"),
+        (remote, "a second instance"),
+        (redis, "without TLS"),
+        (
+            format!(
+                "{quiet}[[pool]]\nname = \"b\"\n[[pool.node]]\nid = \"x\"\nuri = \"sip:127.0.1.1\"\ncapacity = 1\n"
+            ),
+            "in pools default and b",
+        ),
+    ] {
+        let warnings = parse(&text).warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(words), "{words}: {warnings:?}");
+        assert!(!warnings[0].contains("hunter2"));
+    }
+}
+
+fn texts(endpoints: &[Endpoint]) -> Vec<String> {
+    endpoints.iter().map(Endpoint::to_string).collect()
 }

@@ -2,13 +2,14 @@
 
 use super::notify;
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, Endpoint, StoreUrl};
+use crate::config::{Config, Endpoint, LogFormat, StoreUrl};
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp};
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::redis::{Options, RedisStore};
+use crate::store::{Store, StoreError};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
@@ -55,7 +56,7 @@ pub struct Args {
 /// Serves until a signal.
 pub fn run(args: &Args, clock: Stopwatch) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config).context("cannot use the configuration")?;
-    log::start(&config.log).context("cannot start the log")?;
+    log::start(config.log.format == LogFormat::Json, &config.log.filter).context("cannot start the log")?;
     for warning in config.warnings() {
         warn!(file = %args.config.display(), "{warning}");
     }
@@ -109,8 +110,12 @@ impl Running {
         let from_file = nodes::from_config(config);
         let seeded = match dispatcher.start(&from_file).await {
             Ok(()) => true,
-            Err(error) => {
-                warn!(%error, "the store is away; nodes are read when it is there");
+            // Waiting does not mend a wrong password or a replica.
+            Err(error @ (StoreError::Refused { .. } | StoreError::Damaged { .. })) => {
+                bail!("store.url {}: {error}", config.store.url)
+            }
+            Err(error @ (StoreError::Away { .. } | StoreError::Timeout { .. })) => {
+                warn!(%error, "the store is away; answering from the nodes of the file until it is there");
                 false
             }
         };
@@ -172,7 +177,12 @@ impl Running {
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store.url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(Box::new(clock::wall)))),
-        StoreUrl::Redis(url) => bail!("store.url {url}: the Redis store is not built in yet"),
+        StoreUrl::Redis(url) => {
+            let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
+            let store =
+                RedisStore::connect(url.secret(), options).with_context(|| format!("store.url {url}"))?;
+            Ok(Arc::new(store))
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub const FILE_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub const POOLS_MAX: usize = 256;
 
 /// A configuration that was checked: every value within its limits, every rule that spans keys kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `[instance]`: who this process is.
     pub instance: Instance,
@@ -86,9 +86,9 @@ pub struct Listen {
     pub socket_mode: u32,
     /// Group of the Unix sockets; `None`: that of the process.
     pub socket_group: Option<String>,
-    /// File with the bearer token (HTTP) or password (RESP) that TCP clients must give.
+    /// File with the bearer token (HTTP) or password (RESP `AUTH`) that TCP clients must give.
     pub token_file: Option<PathBuf>,
-    /// Certificate and key for TCP listeners that are not loopback.
+    /// Certificate and key for the TCP listeners that other hosts can reach; see [`Endpoint::is_local`].
     pub tls: Option<TlsFiles>,
     /// How many connections at once, over all listeners.
     pub connections_max: usize,
@@ -146,7 +146,7 @@ pub enum LogFormat {
 }
 
 /// A pool and its nodes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Its name.
     pub name: PoolId,

@@ -12,9 +12,7 @@ const TAGS_MAX: usize = 32;
 /// All pools. `None`: there is none, or one is so wrong that it cannot be spoken of; that was reported.
 pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
     let tables = root.tables("pool", POOLS_MAX);
-    if tables.is_empty() && !root.has("pool") {
-        root.wrong(root.spot(), "no pool: write at least one [[pool]] with a name");
-    } else if tables.is_empty() && !root.any_wrong() {
+    if tables.is_empty() && !root.any_wrong() {
         root.wrong(&root.spot_of("pool"), "no pool: write at least one [[pool]] with a name");
     }
     let count = tables.len();

@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 /// How much of a wrong text a message repeats, in characters.
 const SHOWN_MAX: usize = 60;
 
+/// How many problems are looked for: a bound on the work that a hopeless file makes.
+const PROBLEMS_MAX: usize = 100;
+
 /// The text that is read, and what was found wrong in it.
 pub(super) struct Source<'a> {
     text: &'a str,
@@ -28,6 +31,13 @@ pub(super) struct Spot {
     key: String,
 }
 
+impl Spot {
+    /// The same place, said of another key.
+    pub(super) fn said_of(&self, key: &str) -> Spot {
+        Spot { at: self.at, key: key.to_owned() }
+    }
+}
+
 impl<'a> Source<'a> {
     pub(super) fn new(text: &'a str, file: &'a str) -> Source<'a> {
         Source { text, file, problems: RefCell::new(Vec::new()) }
@@ -35,7 +45,10 @@ impl<'a> Source<'a> {
 
     /// Remembers that the value at `spot` is wrong.
     pub(super) fn wrong(&self, spot: &Spot, message: impl Display) {
-        self.problems.borrow_mut().push((spot.at, spot.key.clone(), message.to_string()));
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < PROBLEMS_MAX {
+            problems.push((spot.at, spot.key.clone(), message.to_string()));
+        }
     }
 
     /// Remembers that the text is not TOML. Of the library's error only the message and the place are used: its `Display`
@@ -45,22 +58,21 @@ impl<'a> Source<'a> {
         self.wrong(&Spot { at, key: String::new() }, format!("not TOML: {}", error.message()));
     }
 
-    /// Everything that is wrong, in the order of the file.
+    /// Everything that is wrong, in the order of the file; lines and columns count from 1, columns in characters.
     pub(super) fn problems(self) -> Vec<Problem> {
         let mut found = self.problems.into_inner();
         found.sort_by_key(|(at, _, _)| *at);
-        let problem = |(at, key, message)| {
-            let (line, column) = position(self.text, at);
-            Problem { file: self.file.to_owned(), line, column, key, message }
-        };
-        found.into_iter().map(problem).collect()
+        let (mut reached, mut line, mut column) = (0, 1, 1);
+        let mut problems = Vec::new();
+        for (at, key, message) in found {
+            for c in self.text.get(reached..at).unwrap_or_default().chars() {
+                (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+            reached = at;
+            problems.push(Problem { file: self.file.to_owned(), line, column, key, message });
+        }
+        problems
     }
-}
-
-/// Line and column of a byte, both from 1, the column in characters.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.char_indices().take_while(|(start, _)| *start < at).map(|(_, c)| c);
-    before.fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) })
 }
 
 /// One table, while it is read.
@@ -89,6 +101,11 @@ impl<'s, 'a> Reader<'s, 'a> {
         Spot { at, key: self.way_to(key) }
     }
 
+    /// Whether the table itself is written.
+    pub(super) fn is_written(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Whether the key is written.
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
@@ -103,12 +120,12 @@ impl<'s, 'a> Reader<'s, 'a> {
     ) -> Option<T> {
         let allowed = format!("write a whole number from {} to {}{unit}", limits.start(), limits.end());
         self.value(key, |value| {
-            let DeValue::Integer(digits) = value else {
-                return Err(format!("{}; {allowed}", shown(value)));
+            let Some(digits) = value.as_integer() else {
+                return Err(format!("found {}; {allowed}", shown(value)));
             };
             let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
             let fits = number.filter(|n| limits.contains(n)).and_then(|n| T::try_from(n).ok());
-            fits.ok_or_else(|| format!("{} is out of limits; {allowed}", shown(value)))
+            fits.ok_or_else(|| format!("found {}, out of limits; {allowed}", shown(value)))
         })
     }
 
@@ -117,11 +134,12 @@ impl<'s, 'a> Reader<'s, 'a> {
         let share = |pm: &u32| format!("{:.1}", f64::from(*pm) / 1000.0);
         let allowed = format!("write a number from {} to {}", share(limits.start()), share(limits.end()));
         self.value(key, |value| {
-            let number: Option<f64> = match value {
-                DeValue::Float(digits) => digits.as_str().parse().ok(),
-                DeValue::Integer(digits) if digits.radix() == 10 => digits.as_str().parse().ok(),
-                _ => return Err(format!("{}; {allowed}", shown(value))),
+            let whole = value.as_integer().filter(|n| n.radix() == 10).map(|n| n.as_str());
+            let digits = value.as_float().map(|n| n.as_str()).or(whole);
+            let Some(digits) = digits else {
+                return Err(format!("found {}; {allowed}", shown(value)));
             };
+            let number: Option<f64> = digits.parse().ok();
             // `find` over all values that are allowed: no cast, and NaN equals none of them.
             let near = |pm: &u32| number.is_some_and(|n| (n * 1000.0 - f64::from(*pm)).abs() < 1e-6);
             let within = number.is_some_and(|n| {
@@ -129,10 +147,11 @@ impl<'s, 'a> Reader<'s, 'a> {
             });
             match limits.clone().find(near) {
                 Some(pm) => Ok(pm),
-                None if within => {
-                    Err(format!("{} is finer than a thousandth; {allowed} in steps of 0.001", shown(value)))
-                }
-                None => Err(format!("{} is out of limits; {allowed}", shown(value))),
+                None if within => Err(format!(
+                    "found {}, finer than a thousandth; {allowed} in steps of 0.001",
+                    shown(value)
+                )),
+                None => Err(format!("found {}, out of limits; {allowed}", shown(value))),
             }
         })
     }
@@ -152,9 +171,9 @@ impl<'s, 'a> Reader<'s, 'a> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        self.value(key, |value| match value {
-            DeValue::String(text) => parse(text).map_err(|e| e.to_string()),
-            _ => Err(format!("{}; write a text", kind(value))),
+        self.value(key, |value| match value.as_str() {
+            Some(text) => parse(text).map_err(|e| e.to_string()),
+            None => Err(format!("found {}; write a text in quotes", kind(value))),
         })
     }
 
@@ -188,11 +207,11 @@ impl<'s, 'a> Reader<'s, 'a> {
         let way = self.way_to(key);
         let source = self.source;
         self.value(key, |value| {
-            let DeValue::Array(items) = value else {
-                return Err(format!("{}; write a list of texts: [\"…\", \"…\"]", shown(value)));
+            let Some(items) = value.as_array() else {
+                return Err(format!("found {}; write a list of texts: [\"…\", \"…\"]", shown(value)));
             };
             if items.len() > most {
-                return Err(format!("{} entries; at most {most} are allowed", items.len()));
+                return Err(format!("found {} entries; at most {most} are allowed", items.len()));
             }
             let mut list = Vec::new();
             for (at, item) in items.iter().enumerate() {
@@ -215,21 +234,19 @@ impl<'s, 'a> Reader<'s, 'a> {
         let way = self.way_to(key);
         let source = self.source;
         let found = self.value(key, |value| {
-            let DeValue::Table(table) = value else {
-                return Err(format!("{}; write {{ \"X-Name\" = \"value\" }}", shown(value)));
+            let Some(table) = value.as_table() else {
+                return Err(format!("found {}; write {{ \"X-Name\" = \"value\" }}", shown(value)));
             };
             if table.len() > most {
-                return Err(format!("{} entries; at most {most} are allowed", table.len()));
+                return Err(format!("found {} entries; at most {most} are allowed", table.len()));
             }
             let mut texts = Vec::new();
             for (name, value) in table {
                 let spot = |at: usize| Spot { at, key: format!("{way}.{}", name_shown(name.get_ref())) };
                 let (name_spot, spot) = (spot(name.span().start), spot(value.span().start));
-                match value.get_ref() {
-                    DeValue::String(text) => {
-                        texts.push((name.get_ref().to_string(), name_spot, text.to_string(), spot));
-                    }
-                    other => source.wrong(&spot, format!("{}; write a text", shown(other))),
+                match parse_text(value.get_ref(), |text| Ok::<_, String>(text.to_owned())) {
+                    Ok(text) => texts.push((name.get_ref().to_string(), name_spot, text, spot)),
+                    Err(message) => source.wrong(&spot, message),
                 }
             }
             texts.sort_by_key(|(_, name_spot, _, _)| name_spot.at);
@@ -241,10 +258,9 @@ impl<'s, 'a> Reader<'s, 'a> {
     /// A table of its own; one that is not written has no keys.
     pub(super) fn table(&mut self, key: &'static str) -> Reader<'s, 'a> {
         let spot = self.spot_of(key);
-        let table = self.value(key, |value| match value {
-            DeValue::Table(table) => Ok(table),
-            DeValue::Array(_) => Err(format!("{}; write [{key}] with single brackets", kind(value))),
-            _ => Err(format!("{}; write a table: [{key}]", kind(value))),
+        let wanted = || format!("write a table: [{}], with single brackets", spot.key);
+        let table = self.value(key, |value| {
+            value.as_table().ok_or_else(|| format!("found {}; {}", kind(value), wanted()))
         });
         Reader { source: self.source, table, spot, known: Vec::new() }
     }
@@ -254,20 +270,20 @@ impl<'s, 'a> Reader<'s, 'a> {
         let way = self.way_to(key);
         let source = self.source;
         let found = self.value(key, |value| {
-            let DeValue::Array(items) = value else {
-                return Err(format!("{}; write [[{key}]] with double brackets", kind(value)));
+            let Some(items) = value.as_array() else {
+                return Err(format!("found {}; write [[{key}]] with double brackets", kind(value)));
             };
             if items.len() > most {
-                return Err(format!("{} of them; at most {most} are allowed", items.len()));
+                return Err(format!("found {} of them; at most {most} are allowed", items.len()));
             }
             let mut tables = Vec::new();
             for (at, item) in items.iter().enumerate() {
                 let spot = Spot { at: item.span().start, key: format!("{way}[{at}]") };
-                match item.get_ref() {
-                    DeValue::Table(table) => {
-                        tables.push(Reader { source, table: Some(table), spot, known: Vec::new() });
+                match item.get_ref().as_table() {
+                    Some(table) => {
+                        tables.push(Reader { source, table: Some(table), spot, known: Vec::new() })
                     }
-                    other => source.wrong(&spot, format!("{}; write a table", kind(other))),
+                    None => source.wrong(&spot, format!("found {}; write a table", kind(item.get_ref()))),
                 }
             }
             Ok(tables)
@@ -297,6 +313,9 @@ impl<'s, 'a> Reader<'s, 'a> {
     pub(super) fn done(mut self) {
         self.known.sort_unstable();
         for name in self.table.iter().flat_map(|table| table.keys()) {
+            if self.source.problems.borrow().len() >= PROBLEMS_MAX {
+                break;
+            }
             if !self.known.iter().any(|known| *known == name.get_ref().as_ref()) {
                 let spot = Spot { at: name.span().start, key: self.way_to(&name_shown(name.get_ref())) };
                 self.source.wrong(&spot, format!("unknown key; allowed here: {}", self.known.join(", ")));
@@ -334,9 +353,9 @@ fn parse_text<T, E: Display>(
     value: &DeValue<'_>,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, String> {
-    match value {
-        DeValue::String(text) => parse(text).map_err(|e| format!("{}: {e}", quoted(text))),
-        _ => Err(format!("{}; write a text", shown(value))),
+    match value.as_str() {
+        Some(text) => parse(text).map_err(|e| format!("found {}: {e}", quoted(text))),
+        None => Err(format!("found {}; write a text in quotes", shown(value))),
     }
 }
 
@@ -354,12 +373,12 @@ fn shown(value: &DeValue<'_>) -> String {
 
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "this is a text",
-        DeValue::Integer(_) | DeValue::Float(_) => "this is a number",
-        DeValue::Boolean(_) => "this is true or false",
-        DeValue::Datetime(_) => "this is a date",
-        DeValue::Array(_) => "this is a list",
-        DeValue::Table(_) => "this is a table",
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
     }
 }
 

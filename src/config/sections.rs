@@ -8,6 +8,7 @@ use super::{
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 const ENDPOINTS_MAX: usize = 16;
 const EMERGENCY_NUMBERS_MAX: usize = 64;
@@ -19,9 +20,9 @@ const FILTER_MAX: usize = 1024;
 /// The whole document. `None`: something that has no default is missing, and was reported.
 pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -> Option<Config> {
     let (store, shared) = store(root.table("store"), password);
-    let instance = instance(root.table("instance"), shared);
+    let instance = instance(root.table("instance"), shared.is_some());
     let listen = listen(root.table("listen"));
-    let token = token(root.table("token"), shared, listen.token_file.as_deref());
+    let token = token(root.table("token"), shared.as_ref(), listen.token_file.as_deref());
     let dispatch = dispatch(root.table("dispatch"));
     let log = log(root.table("log"));
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
@@ -31,33 +32,46 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     Some(Config { instance, store, listen, token, dispatch, log, emergency_numbers, pools: pools? })
 }
 
-fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig, bool) {
+/// The store; and when instances share it, the place that says so.
+fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig, Option<Spot>) {
     let written = t.secret("url", str::parse::<StoreUrl>);
     let password_file = t.path("password_file");
     let timeout_ms = t.number("timeout_ms", 5..=5000, " (ms)").unwrap_or(50);
-    let mut url = written.unwrap_or(StoreUrl::Memory);
-    let shared = url != StoreUrl::Memory;
-    if let Some(file) = password_file {
-        let spot = t.spot_of("password_file");
-        match &url {
-            StoreUrl::Memory => t.wrong(&spot, "the store in store.url takes no password"),
-            StoreUrl::Redis(redis) if redis.has_password() => {
-                t.wrong(&spot, "store.url holds a password already; take it out there");
+    let url = match (written, password_file) {
+        (Some(url), Some(file)) => with_password(&t, url, &file, password),
+        (Some(url), None) => url,
+        (None, file) => {
+            if file.is_some() && !t.has("url") {
+                t.wrong(&t.spot_of("password_file"), NO_PASSWORD);
             }
-            StoreUrl::Redis(redis) => {
-                let whole = password.map(|read| {
-                    read(&file).and_then(|pw| redis.with_password(&pw).map_err(|e| e.to_string()))
-                });
-                match whole {
-                    Some(Ok(whole)) => url = StoreUrl::Redis(whole),
-                    Some(Err(message)) => t.wrong(&spot, message),
-                    None => {}
-                }
-            }
+            StoreUrl::Memory
         }
-    }
+    };
+    let shared = (url != StoreUrl::Memory).then(|| t.spot_of("url"));
     t.done();
     (StoreConfig { url, timeout_ms }, shared)
+}
+
+const NO_PASSWORD: &str = "the store memory: takes no password";
+
+fn with_password(t: &Reader<'_, '_>, url: StoreUrl, file: &Path, password: Option<ReadPassword>) -> StoreUrl {
+    let spot = t.spot_of("password_file");
+    let StoreUrl::Redis(redis) = &url else {
+        t.wrong(&spot, NO_PASSWORD);
+        return url;
+    };
+    if redis.has_password() {
+        t.wrong(&spot, "store.url holds a password already; take it out there");
+        return url;
+    }
+    let Some(read) = password else { return url };
+    match read(file).and_then(|password| redis.with_password(&password).map_err(|e| e.to_string())) {
+        Ok(whole) => StoreUrl::Redis(whole),
+        Err(message) => {
+            t.wrong(&spot, message);
+            url
+        }
+    }
 }
 
 fn instance(mut t: Reader<'_, '_>, shared: bool) -> Instance {
@@ -95,13 +109,12 @@ fn listen(mut t: Reader<'_, '_>) -> Listen {
     let socket_mode = t.text("socket_mode", mode).unwrap_or(0o660);
     let socket_group = t.text("socket_group", group);
     let token_file = t.path("token_file");
-    let tls_written = t.has("tls");
-    let tls = tls(t.table("tls"), tls_written);
+    let tls = tls(t.table("tls"));
     let connections_max = t.number("connections_max", 1..=65_536, " (connections)").unwrap_or(1024);
     let body_max_bytes = t.number("body_max_bytes", 1024..=1_048_576, " (bytes)").unwrap_or(65_536);
     let header_timeout_ms = t.number("header_timeout_ms", 100..=60_000, " (ms)").unwrap_or(5000);
     let idle_timeout_s = t.number("idle_timeout_s", 10..=86_400, " (s)").unwrap_or(3600);
-    let guarded = t.has("token_file") && tls_written;
+    let guarded = t.has("token_file") && t.has("tls");
     check_endpoints(&t, &resp, &http, guarded);
     t.done();
     let bare = |list: Vec<(Endpoint, Spot)>| list.into_iter().map(|(endpoint, _)| endpoint).collect();
@@ -145,9 +158,9 @@ fn check_endpoints(t: &Reader<'_, '_>, resp: &[(Endpoint, Spot)], http: &[(Endpo
     }
 }
 
-fn tls(mut t: Reader<'_, '_>, written: bool) -> Option<TlsFiles> {
+fn tls(mut t: Reader<'_, '_>) -> Option<TlsFiles> {
     let (cert, key) = (t.path("cert"), t.path("key"));
-    if written {
+    if t.is_written() {
         t.require("cert");
         t.require("key");
     }
@@ -176,14 +189,17 @@ fn group(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn token(mut t: Reader<'_, '_>, shared: bool, token_file: Option<&std::path::Path>) -> TokenConfig {
+fn token(mut t: Reader<'_, '_>, shared: Option<&Spot>, token_file: Option<&Path>) -> TokenConfig {
     let secret_file = t.path("secret_file");
-    let spot = t.spot_of("secret_file");
-    if shared && !t.has("secret_file") {
-        t.wrong(&spot, "missing: instances that share a Redis must sign tokens with the same secret");
+    if let Some(store) = shared.filter(|_| !t.has("secret_file")) {
+        t.wrong(
+            &store.said_of("token.secret_file"),
+            "missing: instances that share this store must sign their tokens with the same secret",
+        );
     }
     if secret_file.is_some() && secret_file.as_deref() == token_file {
-        t.wrong(&spot, "the same file as listen.token_file: whoever may ask could then sign tokens");
+        let message = "the same file as listen.token_file: whoever may ask could then sign tokens too";
+        t.wrong(&t.spot_of("secret_file"), message);
     }
     t.done();
     TokenConfig { secret_file }

@@ -316,9 +316,14 @@ impl Dispatcher {
             targets: targets.iter().filter_map(named).collect(),
             reasons: ranked.reasons.clone(),
             dry: false,
-            nodes: ask.explain.then(table),
+            nodes: (ask.explain || sampled(lease)).then(table),
         }
     }
+}
+
+/// One decision in 256 keeps its whole table without being asked: drawn by the lease's id, so a repeat is drawn alike.
+fn sampled(lease: LeaseId) -> bool {
+    lease.0.first() == Some(&0)
 }
 
 /// Why a store did not answer in time, as a word for metrics.

@@ -7,6 +7,7 @@ use super::seen::Pool;
 use crate::config::{Config, NodeConfig};
 use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
+use crate::domain::pool::Loaded;
 use crate::domain::time::EpochMs;
 use crate::domain::uri::NodeUri;
 use crate::store::{NodeRecord, StoreError, View, Written};
@@ -174,6 +175,18 @@ impl Pool {
         self.refresh().await.map(|_| ())
     }
 
+    /// Takes the file's word for the pool, where nothing better was ever seen.
+    pub(super) fn assume(&self, file: &[NodeDef]) {
+        let seen = self.seen();
+        if seen.view.version > 0 || !seen.view.nodes.is_empty() {
+            return;
+        }
+        if let Some(nodes) = merge(&View::empty(), file) {
+            let loaded = nodes.iter().map(|r| Loaded { node: r.node.clone(), load: 0, touched: 0 }).collect();
+            self.show(View { nodes, loaded, ..View::empty() });
+        }
+    }
+
     pub(super) async fn write(&self, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError> {
         let written = self.store().write_nodes(&self.id, expected, nodes).await;
         written.inspect_err(|e| self.failed("write_nodes", e))
@@ -270,7 +283,6 @@ fn put(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pool::Loaded;
 
     fn def(id: &str, uri: &str) -> NodeDef {
         let (zone, tags, state) = (None, BTreeSet::new(), NodeState::Active);

@@ -82,6 +82,10 @@ impl Pool {
         Ok(seen)
     }
 
+    pub(super) fn show(&self, view: View) {
+        self.seen.store(Arc::new(Seen::new(view)));
+    }
+
     /// What the store holds, without keeping it as seen.
     pub(super) async fn look(&self) -> Result<View, StoreError> {
         self.store.view(&self.id, &self.seen().view).await.inspect_err(|e| self.failed("view", e))

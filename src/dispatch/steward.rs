@@ -24,14 +24,18 @@ const SWEEP_MAX: u32 = 256;
 const SWEEPS_MAX: u32 = 40;
 
 impl Dispatcher {
-    /// Reads the pools and puts the nodes of the configuration into the store. While the store is away this fails, and
-    /// [`Dispatcher::watch`] does it later.
+    /// Reads the pools and puts the nodes of the configuration into the store. While the store is away this fails: lookups are
+    /// answered from the nodes of the file then, and [`Dispatcher::watch`] tries again.
     pub async fn start(&self, from_file: &nodes::FileNodes) -> Result<(), StoreError> {
+        let mut result = Ok(());
         for pool in self.pools() {
             let file = from_file.get(&pool.id).map_or(&[][..], Vec::as_slice);
-            pool.seed(file).await?;
+            if let Err(error) = pool.seed(file).await {
+                pool.assume(file);
+                result = Err(error);
+            }
         }
-        Ok(())
+        result
     }
 
     /// Looks after the pools until the task is dropped.

@@ -161,7 +161,8 @@ impl PoolState {
     /// Replaces what is known of a lease, and keeps the loads equal to the live leases.
     fn put(&mut self, id: LeaseId, lease: Option<Lease>, now: EpochMs) {
         self.take(id, now);
-        if let Some(lease) = lease {
+        // One that is over at once (confirmed after its latest time) was never counted: kept, it would be taken off twice.
+        if let Some(lease) = lease.filter(|lease| lease.expires > now) {
             if let Some(slot) = lease.counted_on(now) {
                 self.count(slot, 1);
             }

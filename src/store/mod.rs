@@ -3,9 +3,10 @@
 //! [`Store`] is the whole contract; `tests/store_contract.rs` runs one suite over every implementation.
 //!
 //! * [`memory`]: in this process, for trying out and for tests
-//! * `redis`: shared by many instances
+//! * [`redis`]: shared by many instances
 
 pub mod memory;
+pub mod redis;
 
 use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::{Lifetimes, Settle, Settled};

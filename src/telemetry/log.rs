@@ -1,6 +1,5 @@
 //! The log: to standard error, for people or as one JSON object a line.
 
-use crate::config::{LogConfig, LogFormat};
 use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
 
@@ -20,14 +19,15 @@ pub enum LogError {
     Twice,
 }
 
-/// Starts the log, for the rest of the process.
-pub fn start(config: &LogConfig) -> Result<(), LogError> {
-    let wrong = |cause: String| LogError::Filter { filter: config.filter.clone(), cause };
-    let filter = EnvFilter::try_new(&config.filter).map_err(|e| wrong(e.to_string()))?;
+/// Starts the log, for the rest of the process: as JSON or for people, with a filter as `tracing` reads it.
+pub fn start(as_json: bool, filter: &str) -> Result<(), LogError> {
+    let wrong = |cause: String| LogError::Filter { filter: filter.to_owned(), cause };
+    let filter = EnvFilter::try_new(filter).map_err(|e| wrong(e.to_string()))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match config.format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+    let started = if as_json {
+        log.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        log.with_ansi(io::stderr().is_terminal()).try_init()
     };
     started.map_err(|_| LogError::Twice)
 }

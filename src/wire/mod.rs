@@ -2,7 +2,8 @@
 //!
 //! * [`attrs`]: the `key=value;…` grammar of the last argument · [`ask`]: the questions of the control protocol, parsed
 //! * [`refusal`]: the answers that begin with `!` · [`token`]: leases that name themselves, with a keyed MAC
-//! * [`rtjson`]: the route document for Kamailio · [`resp`]: RESP2 commands and replies
+//! * [`rtjson`]: the route document for Kamailio
+//! * [`resp`]: RESP2, commands in, replies out
 //! * [`api`]: the bodies of the HTTP interface · [`problem`]: what it says when there is no answer
 //! * [`sip`]: SIP messages, with the crate `rsip` behind a fence
 

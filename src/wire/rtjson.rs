@@ -99,19 +99,10 @@ impl Document<'_> {
     }
 
     fn wire(&self) -> WireDocument<'_> {
-        let route = |target: &Target<'_>| WireRoute {
-            uri: target.uri.is_none().then(|| self.request_uri.as_str().to_owned()),
-            dst_uri: target.uri.map(|uri| uri.as_str().to_owned()),
-            path: self.extras.path.as_ref(),
-            socket: self.extras.socket.as_ref(),
-            headers: WireHeaders { extra: self.extra_headers(target.token) },
-            fr_timer: self.extras.fr_timer_ms,
-            fr_inv_timer: self.extras.fr_inv_timer_ms,
-        };
         WireDocument {
             version: "1.0",
             routing: "serial",
-            routes: self.targets.iter().map(route).collect(),
+            routes: self.targets.iter().map(|target| self.route(target)).collect(),
             mqs: WireMqs {
                 token: self.targets.first().map_or("", |t| t.token),
                 pool: self.pool.as_str(),
@@ -120,6 +111,19 @@ impl Document<'_> {
                 degraded: self.degraded,
                 repeat: self.repeat,
             },
+        }
+    }
+
+    fn route<'a>(&'a self, target: &'a Target<'a>) -> WireRoute<'a> {
+        WireRoute {
+            // Always there: `rtjson_next_route` takes no route without it.
+            uri: self.request_uri.as_str(),
+            dst_uri: target.uri.map(NodeUri::as_str),
+            path: self.extras.path.as_ref(),
+            socket: self.extras.socket.as_ref(),
+            headers: WireHeaders { extra: self.extra_headers(target.token) },
+            fr_timer: self.extras.fr_timer_ms,
+            fr_inv_timer: self.extras.fr_inv_timer_ms,
         }
     }
 
@@ -143,10 +147,9 @@ struct WireDocument<'a> {
 
 #[derive(Serialize)]
 struct WireRoute<'a> {
+    uri: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    uri: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dst_uri: Option<String>,
+    dst_uri: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a Clean>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,9 +218,9 @@ mod tests {
         let want = serde_json::json!({
             "version": "1.0", "routing": "serial",
             "routes": [
-                {"dst_uri": "sip:127.0.1.1:5060", "socket": "udp:10.0.0.1:5060", "fr_timer": 2000, "fr_inv_timer": 30000,
+                {"uri": "sip:100@example.com", "dst_uri": "sip:127.0.1.1:5060", "socket": "udp:10.0.0.1:5060", "fr_timer": 2000, "fr_inv_timer": 30000,
                  "headers": {"extra": "X-Site: north \"1\"\r\nX-MQS-Lease: m1.a\r\n"}},
-                {"dst_uri": "sip:[::1]", "socket": "udp:10.0.0.1:5060", "fr_timer": 2000, "fr_inv_timer": 30000,
+                {"uri": "sip:100@example.com", "dst_uri": "sip:[::1]", "socket": "udp:10.0.0.1:5060", "fr_timer": 2000, "fr_inv_timer": 30000,
                  "headers": {"extra": "X-Site: north \"1\"\r\nX-MQS-Lease: m1.b\r\n"}},
             ],
             "mqs": {"token": "m1.a", "pool": "default", "nodes": ["ast1", "ast2"],

@@ -3,7 +3,8 @@
 use mqs::clock;
 use mqs::config::{Config, Endpoint};
 use mqs::dispatch::{Dispatcher, nodes, settings::Settings};
-use mqs::inbound::http::{Options, serve};
+pub use mqs::inbound::http::Options;
+use mqs::inbound::http::serve;
 use mqs::inbound::listen::Listener;
 use mqs::store::Store;
 use mqs::store::memory::MemoryStore;

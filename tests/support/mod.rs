@@ -1,4 +1,5 @@
 //! What several tests use.
 
+pub mod faulty;
 pub mod http;
 pub mod schema;

@@ -29,9 +29,6 @@ const HEAD_MAX: usize = 65_536;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
 
-/// How long an answer may stay unread before the connection is given up.
-const UNREAD: Duration = Duration::from_secs(10);
-
 /// How long, and for how many bytes, a refused body is thrown away after the answer: closing at once would make the system send a
 /// reset, and a reset can overtake the answer.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
@@ -39,6 +36,7 @@ const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
 /// How long a peer may take for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// For the head of a request, for the handshake, and for taking some of an answer.
     head: Duration,
     idle: Duration,
 }
@@ -171,7 +169,8 @@ impl Watched {
             self.writing = None;
             return done;
         }
-        let timer = self.writing.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
+        let limit = self.limits.head;
+        let timer = self.writing.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answer")))
     }

@@ -38,6 +38,9 @@ const KEPT_BYTES: usize = 32 * 1024;
 /// How long a peer may take to say the password, where one is needed.
 const ADMISSION: Duration = Duration::from_secs(10);
 
+/// What is still read after the stop, in bytes: a peer that never stops asking must not keep the server.
+const LAST_READ_BYTES: usize = 256 * 1024;
+
 /// How long a peer may take for the last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -93,6 +96,8 @@ where
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     let (mut half_command, mut admission) = (Timer::default(), Timer::default());
     let mut unflushed = false;
+    // How many bytes may still be read after the stop; what lies in the socket was asked before it.
+    let mut may_read = None;
     // What the connection will end with; nothing is read after that is known.
     let mut end = None;
     let end = loop {
@@ -127,7 +132,7 @@ where
             give_back(&mut input);
             input.reserve(READ_BYTES);
         }
-        let taking = if end.is_none() { patience } else { LAST_ANSWERS };
+        let taking = if end.is_none() && may_read.is_none() { patience } else { LAST_ANSWERS };
         // In this order, so that a peer that never stops asking starves neither its own answers nor the clock.
         tokio::select! {
             biased;
@@ -135,18 +140,18 @@ where
                 Ok(()) => unflushed = false,
                 Err(error) => break End::Io(error),
             },
-            () = &mut stopped, if end.is_none() => {
-                // What lies in the socket was asked before the stop.
-                let _ = timeout(Duration::ZERO, reader.read_buf(&mut input)).await;
-                end = Some(End::Stop);
-            }
+            () = &mut stopped, if may_read.is_none() => may_read = Some(LAST_READ_BYTES),
             () = half_command.ended() => break End::HalfCommand,
             () = admission.ended() => break End::NotAdmitted,
             () = async { sleep(taking).await }, if unflushed => break End::NotTaken,
             () = std::future::ready(()), if more && room => {}
-            read = reader.read_buf(&mut input), if reading => match read {
-                Ok(0) => end = Some(End::Peer),
-                Ok(_) => {}
+            read = read_more(&mut reader, &mut input, may_read.is_some()), if reading => match read {
+                Ok(0) => end = Some(if may_read.is_some() { End::Stop } else { End::Peer }),
+                Ok(count) => match &mut may_read {
+                    Some(left) if *left <= count => end = Some(End::Stop),
+                    Some(left) => *left -= count,
+                    None => {}
+                },
                 Err(error) => break End::Io(error),
             },
         }
@@ -183,6 +188,16 @@ fn take_steps(input: &mut BytesMut, session: &mut Session) -> Taken {
         }
     }
     Taken { steps, more: true, end: None }
+}
+
+/// Reads once; where `now`, only what has come already: 0 is then "nothing".
+async fn read_more(
+    reader: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    now: bool,
+) -> io::Result<usize> {
+    let read = reader.read_buf(input);
+    if now { timeout(Duration::ZERO, read).await.unwrap_or(Ok(0)) } else { read.await }
 }
 
 /// Writes all of `output`. May be dropped at any time and tried again: what was written is no longer in `output`.

@@ -1,0 +1,30 @@
+# The README's commands, and what a maintainer needs. `make help` lists them.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab setup check bench clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## the main job on the embedded store, with stand-in nodes and callers
+	@$(CARGO) run --quiet --release --bin mqs -- demo
+
+setup: ## install what the tests need (Kamailio, Redis, SIPp, Asterisk), or say what will be skipped
+	@scripts/lab-setup
+
+test: ## all tests, with real Kamailio, Redis, SIPp and Asterisk
+	@scripts/test
+
+lab: setup ## the lab tests alone: real calls through real parts
+	$(CARGO) test --test lab -- --test-threads=1
+
+check: ## what a maintainer wants checked beside the tests: format, lints, documentation, dependency policy
+	@scripts/check
+
+bench: ## measure, write JSON to target/bench
+	$(CARGO) bench
+
+clean: ## remove what was built
+	$(CARGO) clean

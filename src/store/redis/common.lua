@@ -1,0 +1,63 @@
+-- Put in front of every other script.
+--
+-- Two scores are packed numbers, exact in a double (below 2^53):
+--   own:   slot * 2^42 + expiry in ms        → the load of a slot is a ZCOUNT of its unexpired range
+--   shelf: occupancy * 2^25 + touched        → the order of a shelf is the order of choosing
+-- Occupancy is (load + 1) / capacity in steps of 2^-26 and below 4: capacities are at most 8000, so two occupancies
+-- that differ at all differ by more than one step.
+
+local SLOT, OCC, TOUCH = 2 ^ 42, 2 ^ 26, 2 ^ 25
+
+-- The only clock: instances need not agree on the time.
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Lua's own tostring() rounds at 14 digits, and what Redis makes of a number costs three times as much.
+local function digits(number)
+  return string.format('%d', number)
+end
+
+local function load_of(own, slot, now)
+  return redis.call('ZCOUNT', own, digits(slot * SLOT + now + 1), digits(slot * SLOT + SLOT - 1))
+end
+
+local function score_of(load, capacity, touched)
+  local occupancy = math.min(math.floor((load + 1) / capacity * OCC), 4 * OCC - 1)
+  return occupancy * TOUCH + touched % TOUCH
+end
+
+-- A lease's record: state (Held, Confirmed, Ended), attempt, targets ('-': not known), and when it expires or is forgotten.
+local function parse(record)
+  local state, attempt, targets, expires = string.match(record or '', '^([HCE]) (%d+) (%S*) (%d+)$')
+  if not state then return nil end
+  return { state = state, attempt = tonumber(attempt), targets = targets, expires = tonumber(expires) }
+end
+
+-- The slot that a record is, or until its expiry was, counted on.
+local function counted_on(record)
+  if record.state == 'E' then return nil end
+  local index = 0
+  for target in string.gmatch(record.targets, '[^,]+') do
+    if index == record.attempt then return tonumber(target) end
+    index = index + 1
+  end
+end
+
+-- Writes the scores of slots from what `own` says. Nothing is ever counted up or down, so an error does not last.
+-- `dirty`: slot → its new touched number, or false: as it was.
+local function rescore(own, at, dirty, now)
+  local slots = {}
+  for slot in pairs(dirty) do slots[#slots + 1] = slot end
+  if #slots == 0 then return end
+  local places = redis.call('HMGET', at, unpack(slots))
+  for i, slot in ipairs(slots) do
+    -- A slot without a definition has no place: its leases are in `own` all the same.
+    local member, capacity, shelf = string.match(places[i] or '', '^(%d+:(%d+)) (.+)$')
+    if member then
+      local touched = dirty[slot] or (redis.call('ZSCORE', shelf, member) or 0) % TOUCH
+      redis.call('ZADD', shelf, score_of(load_of(own, slot, now), capacity, touched), member)
+    end
+  end
+end

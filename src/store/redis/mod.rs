@@ -1,0 +1,429 @@
+//! The shared store: Redis (or Valkey), for many instances.
+//!
+//! What must be atomic is a script (`*.lua`, read them with `common.lua` first); everything else is here. A pool's keys:
+//!
+//! | key, after `{mqs:p:<pool>}` | type | content |
+//! |---|---|---|
+//! | `:lease` | HASH | lease id → state, attempt, targets, expiry |
+//! | `:own` | ZSET | lease id; score = slot · 2⁴² + expiry in ms. **A load is a ZCOUNT of a slot's unexpired range** |
+//! | `:s:<hash>` | ZSET | a shelf: its nodes in the order of choosing (`:s:off`: the nodes that are not for choosing) |
+//! | `:node`, `:ver` | HASH, INT | the definitions and their version |
+//! | `:at` | HASH | slot → member and key of the shelf that it is on |
+//! | `:tomb` | ZSET | ended leases; score = when they are forgotten |
+//! | `:touch` | INT | how often a node was given a call |
+//!
+//! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
+
+mod conn;
+mod layout;
+mod probe;
+mod record;
+
+pub use conn::{Options, UrlError};
+pub use probe::Probe;
+
+use super::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written};
+use crate::domain::id::{PoolId, Slot};
+use crate::domain::lease::{self, Settle, Settled};
+use crate::domain::pool::NoPick;
+use crate::domain::time::EpochMs;
+use async_trait::async_trait;
+use conn::{Call, Conn, Reply, Script};
+use layout::{Layout, Layouts};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Lookups or verbs that one script run takes at most: Lua can unpack 8000 values, and nobody else is served meanwhile.
+const BATCH_MAX: usize = 512;
+
+/// How often an operation is begun again because the definitions changed under it.
+const TRIES: u32 = 4;
+
+/// Pools in a Redis that other instances use too.
+pub struct RedisStore {
+    conn: Conn,
+    scripts: Scripts,
+    layouts: Layouts,
+    /// The last view of a pool that was fetched because a caller's was too old.
+    newer: Mutex<HashMap<PoolId, Arc<View>>>,
+}
+
+struct Scripts {
+    pick: Script,
+    settle: Script,
+    view: Script,
+    nodes: Script,
+    sweep: Script,
+    steward: Script,
+}
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("common.lua"), "\n", include_str!(concat!($name, ".lua"))))
+    };
+}
+
+impl RedisStore {
+    /// Prepares a store at `url`: `redis://`, `rediss://` (TLS) or `redis+unix://`.
+    ///
+    /// Nothing is sent yet: a Redis that is away is met by the first operation, and used as soon as it is there.
+    ///
+    /// # Errors
+    /// [`UrlError`], when the URL is not one of a Redis.
+    pub fn connect(url: &str, options: Options) -> Result<RedisStore, UrlError> {
+        Ok(RedisStore {
+            conn: Conn::new(url, options)?,
+            scripts: Scripts {
+                pick: script!("pick"),
+                settle: script!("settle"),
+                view: script!("view"),
+                nodes: script!("nodes"),
+                sweep: script!("sweep"),
+                steward: script!("steward"),
+            },
+            layouts: Layouts::default(),
+            newer: Mutex::default(),
+        })
+    }
+
+    /// What kind of server this is, for `mqs check`.
+    ///
+    /// # Errors
+    /// As of any operation.
+    pub async fn probe(&self) -> Result<Probe, StoreError> {
+        probe::probe(&self.conn).await
+    }
+
+    async fn pick_some(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[Pick],
+    ) -> Result<Said<Vec<Answer>>, StoreError> {
+        const OP: &str = "pick";
+        let layout = self.layouts.of(pool, view);
+        let mut plans: Vec<Arc<str>> = Vec::new();
+        let mut number_of: HashMap<Arc<str>, usize> = HashMap::new();
+        let plan_of: Vec<usize> = batch
+            .iter()
+            .map(|one| {
+                let plan = layout.plan(view, &one.lookup, &rules.choose);
+                *number_of.entry(plan).or_insert_with_key(|plan| {
+                    plans.push(plan.clone());
+                    plans.len()
+                })
+            })
+            .collect();
+        let mut call = Call::new(&self.scripts.pick, layout.keys.pick());
+        call.number(view.version)
+            .number(rules.life.held_ms)
+            .number(rules.choose.zone_spill_pm)
+            .number(plans.len());
+        for plan in &plans {
+            call.text(plan.as_ref());
+        }
+        for (one, plan) in batch.iter().zip(plan_of) {
+            let targets_max = one.lookup.targets_max.min(rules.choose.targets_max).max(1);
+            call.text(&one.lease.to_string())
+                .number(plan)
+                .number(targets_max)
+                .text(&record::slots(&one.fallbacks));
+        }
+        match self.conn.run(OP, call).await? {
+            Reply::Int(0) if view.version > 0 => Err(layout.lost(OP)),
+            Reply::Int(_) => Ok(Said::OtherVersion),
+            reply @ (Reply::Text(_) | Reply::List(_) | Reply::Other) => {
+                all(&reply, batch.len(), answer).map(Said::Here).ok_or_else(|| layout.unexpected(OP, &reply))
+            }
+        }
+    }
+
+    async fn settle_some(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[SettleOne],
+    ) -> Result<Said<Vec<Settled>>, StoreError> {
+        const OP: &str = "settle";
+        let layout = self.layouts.of(pool, view);
+        let mut call = Call::new(&self.scripts.settle, layout.keys.pick());
+        call.number(view.version)
+            .number(rules.life.held_ms)
+            .number(rules.life.call_max_ms)
+            .number(lease::TOMB_MS);
+        for one in batch {
+            call.text(&one.lease.to_string());
+            match &one.verb {
+                Settle::Confirm { branch, slot, latest } => {
+                    // Scores have no place for slots beyond.
+                    let slot = slot.filter(|slot| slot.0 < Slot::COUNT).map(|slot| slot.to_string());
+                    call.text("C").number(*branch).text(&slot.unwrap_or_default()).number(latest.0)
+                }
+                Settle::Fail { branch } => call.text("F").number(*branch).text("").number(0u8),
+                Settle::Done => call.text("D").number(0u8).text("").number(0u8),
+            };
+        }
+        match self.conn.run(OP, call).await? {
+            Reply::Int(_) => Ok(Said::OtherVersion),
+            reply @ (Reply::Text(_) | Reply::List(_) | Reply::Other) => {
+                all(&reply, batch.len(), settled).map(Said::Here).ok_or_else(|| layout.unexpected(OP, &reply))
+            }
+        }
+    }
+
+    async fn sweep_some(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Said<Swept>, StoreError> {
+        const OP: &str = "sweep";
+        let layout = self.layouts.of(pool, view);
+        let mut call = Call::new(&self.scripts.sweep, layout.keys.sweep());
+        call.number(view.version).number(limit.min(SWEEP_MAX));
+        let reply = self.conn.run(OP, call).await?;
+        if reply.int().is_some() {
+            return Ok(Said::OtherVersion);
+        }
+        match all(&reply, 3, |part| u32::try_from(part.int()?).ok()).as_deref() {
+            Some([expired, forgotten, more]) => {
+                Ok(Said::Here(Swept { expired: *expired, forgotten: *forgotten, more: *more != 0 }))
+            }
+            Some(_) | None => Err(layout.unexpected(OP, &reply)),
+        }
+    }
+
+    /// The known definitions with their loads of now, or the definitions of another version without loads.
+    async fn view_of(&self, pool: &PoolId, known: &View) -> Result<View, StoreError> {
+        const OP: &str = "view";
+        let layout = self.layouts.of(pool, known);
+        let mut call = Call::new(&self.scripts.view, layout.keys.view());
+        call.number(known.version);
+        let reply = self.conn.run(OP, call).await?;
+        match reply.list() {
+            Some([Reply::Int(version), Reply::Int(at), Reply::Int(0), Reply::List(definitions)]) => {
+                record::view(&layout, *version, *at, definitions)
+            }
+            Some([Reply::Int(_), Reply::Int(at), Reply::Int(1), table @ ..]) => {
+                record::reload(&layout, known, *at, table)
+            }
+            Some(_) | None => Err(layout.unexpected(OP, &reply)),
+        }
+    }
+}
+
+/// Leases that one sweep takes out at most.
+const SWEEP_MAX: u32 = 4000;
+
+/// What a script that depends on the definitions says.
+enum Said<T> {
+    Here(T),
+    /// The definitions are of another version than the view.
+    OtherVersion,
+}
+
+/// The view that an operation goes by: the caller's, or a newer one once the store says that it has other definitions.
+struct Seen<'a> {
+    store: &'a RedisStore,
+    pool: &'a PoolId,
+    given: &'a View,
+    newer: Option<Arc<View>>,
+    tries: u32,
+}
+
+impl<'a> Seen<'a> {
+    fn new(store: &'a RedisStore, pool: &'a PoolId, given: &'a View) -> Seen<'a> {
+        let newer = store.newer.lock().unwrap_or_else(PoisonError::into_inner).get(pool).cloned();
+        let newer = newer.filter(|newer| newer.version > given.version);
+        Seen { store, pool, given, newer, tries: 0 }
+    }
+
+    fn view(&self) -> &View {
+        self.newer.as_deref().unwrap_or(self.given)
+    }
+
+    async fn renew(&mut self, op: &'static str) -> Result<(), StoreError> {
+        self.tries += 1;
+        if self.tries >= TRIES {
+            return Err(StoreError::Refused {
+                op,
+                cause: format!("the definitions changed {TRIES} times meanwhile"),
+            });
+        }
+        let view = Arc::new(self.store.view(self.pool, self.view()).await?);
+        self.store
+            .newer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(self.pool.clone(), view.clone());
+        self.newer = Some(view);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn pick(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[Pick],
+    ) -> Result<Vec<Answer>, StoreError> {
+        let mut seen = Seen::new(self, pool, view);
+        let mut answers = Vec::with_capacity(batch.len());
+        for some in batch.chunks(BATCH_MAX) {
+            answers.extend(loop {
+                match self.pick_some(pool, rules, seen.view(), some).await? {
+                    Said::Here(answers) => break answers,
+                    Said::OtherVersion => seen.renew("pick").await?,
+                }
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn settle(
+        &self,
+        pool: &PoolId,
+        rules: &PoolRules,
+        view: &View,
+        batch: &[SettleOne],
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut seen = Seen::new(self, pool, view);
+        let mut said = Vec::with_capacity(batch.len());
+        for some in batch.chunks(BATCH_MAX) {
+            said.extend(loop {
+                match self.settle_some(pool, rules, seen.view(), some).await? {
+                    Said::Here(said) => break said,
+                    Said::OtherVersion => seen.renew("settle").await?,
+                }
+            });
+        }
+        Ok(said)
+    }
+
+    async fn view(&self, pool: &PoolId, known: &View) -> Result<View, StoreError> {
+        let mut seen = self.view_of(pool, known).await?;
+        // New definitions come without loads: those are asked for by their shelves.
+        for _ in 0..TRIES {
+            if seen.loaded.len() == seen.nodes.len() {
+                return Ok(seen);
+            }
+            seen = self.view_of(pool, &seen).await?;
+        }
+        let cause = format!("the definitions changed {TRIES} times meanwhile");
+        Err(StoreError::Refused { op: "view", cause })
+    }
+
+    async fn write_nodes(
+        &self,
+        pool: &PoolId,
+        expected: &View,
+        nodes: &[NodeRecord],
+    ) -> Result<Written, StoreError> {
+        const OP: &str = "write_nodes";
+        let layout = Layout::to_write(pool, expected, nodes);
+        if let Some(beyond) = nodes.iter().find(|n| n.node.slot >= Slot(Slot::COUNT)) {
+            let cause = format!(
+                "node {} has slot {}; slots end at {}",
+                beyond.node.id,
+                beyond.node.slot,
+                Slot::COUNT
+            );
+            return Err(StoreError::Refused { op: OP, cause });
+        }
+        let mut call = Call::new(&self.scripts.nodes, layout.keys.nodes());
+        call.number(expected.version);
+        for one in nodes {
+            let (node, shelf) = (&one.node, layout.shelf_number(&one.node));
+            call.text(node.id.as_str()).text(&record::definition(one)).number(node.slot.0);
+            call.number(node.effective_capacity()).number(shelf);
+        }
+        let reply = self.conn.run(OP, call).await?;
+        match reply.int().and_then(|version| u64::try_from(version).ok()) {
+            Some(0) => Ok(Written::Conflict),
+            Some(version) => Ok(Written::Done(version)),
+            None => Err(layout.unexpected(OP, &reply)),
+        }
+    }
+
+    async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError> {
+        let mut seen = Seen::new(self, pool, view);
+        loop {
+            match self.sweep_some(pool, seen.view(), limit).await? {
+                Said::Here(swept) => return Ok(swept),
+                Said::OtherVersion => seen.renew("sweep").await?,
+            }
+        }
+    }
+
+    async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {
+        const KEY: &str = "{mqs:steward}";
+        let keys = [KEY.to_owned()];
+        let mut call = Call::new(&self.scripts.steward, keys.iter());
+        call.text(instance).number(ttl_ms.max(1));
+        let reply = self.conn.run("hold_steward", call).await?;
+        let damaged = || StoreError::Damaged {
+            op: "hold_steward",
+            key: KEY.to_owned(),
+            cause: format!("unexpected reply {reply:?}"),
+        };
+        reply.int().map(|held| held == 1).ok_or_else(damaged)
+    }
+
+    async fn now(&self) -> Result<EpochMs, StoreError> {
+        let reply = self.conn.query("now", redis::cmd("TIME")).await?;
+        let parts = all(&reply, 2, |part| part.text()?.parse::<u64>().ok());
+        match parts.as_deref() {
+            Some([seconds, micros]) => {
+                Ok(EpochMs(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
+            }
+            Some(_) | None => {
+                let cause = format!("unexpected reply {reply:?}");
+                Err(StoreError::Damaged { op: "now", key: "TIME".to_owned(), cause })
+            }
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn wants_batches(&self) -> bool {
+        true
+    }
+}
+
+/// Reads a list of `count` things.
+fn all<T>(reply: &Reply, count: usize, read: impl Fn(&Reply) -> Option<T>) -> Option<Vec<T>> {
+    reply.list().filter(|parts| parts.len() == count)?.iter().map(read).collect()
+}
+
+fn answer(said: &Reply) -> Option<Answer> {
+    let said = said.text()?;
+    if let Some(targets) = said.strip_prefix('L') {
+        return record::read_slots(targets).map(Answer::Leased);
+    }
+    if let Some(targets) = said.strip_prefix('R') {
+        return record::read_slots(targets).map(Answer::Repeat);
+    }
+    match said {
+        "F" => Some(Answer::Refused(NoPick::Full)),
+        "N" => Some(Answer::Refused(NoPick::NoNode)),
+        _ => None,
+    }
+}
+
+fn settled(said: &Reply) -> Option<Settled> {
+    let mut words = said.text()?.split(' ');
+    Some(match words.next()? {
+        "C" => Settled::Confirmed,
+        "R" => Settled::Already,
+        "A" => Settled::Adopted,
+        "M" => {
+            Settled::Moved { attempt: words.next()?.parse().ok()?, slot: Slot(words.next()?.parse().ok()?) }
+        }
+        "E" => Settled::Ended,
+        "S" => Settled::Stale,
+        "G" => Settled::Gone,
+        _ => return None,
+    })
+}

@@ -1,0 +1,235 @@
+-- Leases a node for each lookup of a batch: reads once, assigns here one lookup after the other, writes once.
+--
+-- KEYS  lease, own, ver, touch, at, tomb, then every shelf of the pool
+-- ARGV  version of the definitions that the plans were made from, lifetime of a held lease in ms,
+--       zone spill in thousandths, number of plans, the plans, then for each lookup:
+--       lease id, number of its plan, most targets, fallback slots
+-- Plan  'P' slot, or 'room|near|far|exclude': room in thousandths or '' for no limit, then comma lists: places of
+--       shelves in KEYS behind `tomb`, twice, and slots not to use
+-- Gives for each lookup 'L' (leased) or 'R' (repeat) and its targets, 'F' (full) or 'N' (no node);
+--       or, if the definitions are of another version, only that version.
+
+local LEASE, OWN, VER, TOUCHES, AT, TOMB, SHELVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 6
+local counters = redis.call('MGET', VER, TOUCHES)
+if (counters[1] or '0') ~= ARGV[1] then return tonumber(counters[1] or 0) end
+local touches = tonumber(counters[2] or 0)
+local touches_before = touches
+local held_ms, spill_pm, plan_count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local now = clock()
+
+-- Working set. A shelf is what has been read of it so far, in its order (`list`), and a heap of the nodes that this
+-- batch has given calls to: those are no longer where the store has them, and are the only ones that moved.
+local shelves, nodes, chunk = {}, {}, 1
+
+local function before(a, b)
+  return a.score < b.score or (a.score == b.score and a.slot < b.slot)
+end
+
+local function open(key)
+  local shelf = shelves[key]
+  if not shelf then
+    shelf = { key = key, list = {}, head = 1, read = 0, heap = {} }
+    shelves[key] = shelf
+  end
+  return shelf
+end
+
+local function node(shelf, member, score)
+  -- `0004:120`
+  local slot, capacity = tonumber(string.sub(member, 1, 4)), tonumber(string.sub(member, 6))
+  score = tonumber(score)
+  local load = math.ceil(math.floor(score / TOUCH) * capacity / OCC) - 1
+  local n = { slot = slot, capacity = capacity, score = score, load = load, touched = 0, shelf = shelf, member = member, at = false }
+  nodes[slot] = n
+  return n
+end
+
+-- A shelf is read in pieces, of which the first mostly is enough. Nothing is written before the end, so ranks stay true.
+local function read_more(shelf)
+  if shelf.done then return false end
+  local got = redis.call('ZRANGE', shelf.key, shelf.read, shelf.read + chunk - 1, 'WITHSCORES')
+  local list = shelf.list
+  for i = 1, #got, 2 do
+    if not nodes[tonumber(string.sub(got[i], 1, 4))] then list[#list + 1] = node(shelf, got[i], got[i + 1]) end
+  end
+  shelf.read = shelf.read + #got / 2
+  shelf.done = #got < 2 * chunk
+  return true
+end
+
+-- The first node that this batch has not given a call to yet.
+local function untouched(shelf, excluded)
+  local i = shelf.head
+  while true do
+    local n = shelf.list[i]
+    if not n then
+      if not read_more(shelf) then return nil end
+    elseif n.at then
+      if i == shelf.head then shelf.head = i + 1 end
+      i = i + 1
+    elseif excluded[n.slot] then
+      i = i + 1
+    else
+      return n
+    end
+  end
+end
+
+-- The least occupied node that this batch has given a call to.
+local function touched(shelf, excluded)
+  local best = shelf.heap[1]
+  if best and excluded[best.slot] then
+    best = nil
+    for _, n in ipairs(shelf.heap) do
+      if not excluded[n.slot] and (not best or before(n, best)) then best = n end
+    end
+  end
+  return best
+end
+
+local function least(keys, excluded, best)
+  for _, key in ipairs(keys) do
+    local shelf = open(key)
+    local a, b = untouched(shelf, excluded), touched(shelf, excluded)
+    if a and (not best or before(a, best)) then best = a end
+    if b and (not best or before(b, best)) then best = b end
+  end
+  return best
+end
+
+local function place(heap, at, n)
+  heap[at] = n
+  n.at = at
+end
+
+-- Counts one call more on a node. Its score only rises: a new one sinks in from the end of the heap, an old one from its place.
+local function give(n)
+  local heap = n.shelf.heap
+  touches = touches + 1
+  n.load = n.load + 1
+  n.score = score_of(n.load, n.capacity, touches)
+  n.touched = touches
+  if not n.at then
+    local at = #heap + 1
+    while at > 1 do
+      local above = heap[math.floor(at / 2)]
+      if not before(n, above) then break end
+      place(heap, at, above)
+      at = math.floor(at / 2)
+    end
+    place(heap, at, n)
+    return
+  end
+  local at, count = n.at, #heap
+  while 2 * at <= count do
+    local below = 2 * at
+    if below < count and before(heap[below + 1], heap[below]) then below = below + 1 end
+    if not before(heap[below], n) then break end
+    place(heap, at, heap[below])
+    at = below
+  end
+  place(heap, at, n)
+end
+
+local function pinned(slot)
+  local member, key = string.match(redis.call('HGET', AT, slot) or '', '^(%S+) (.+)$')
+  if not member then return nil end
+  return nodes[slot] or node(open(key), member, redis.call('ZSCORE', key, member) or 0)
+end
+
+local function read_plan(text)
+  local slot = string.match(text, '^P(%d+)$')
+  if slot then return { slot = tonumber(slot) } end
+  local room, near, far, exclude = string.match(text, '^(%d*)|([%d,]*)|([%d,]*)|([%d,]*)$')
+  local plan = { room_pm = tonumber(room), near = {}, far = {}, exclude = {} }
+  for i in string.gmatch(near, '%d+') do plan.near[#plan.near + 1] = KEYS[SHELVES + i] end
+  for i in string.gmatch(far, '%d+') do plan.far[#plan.far + 1] = KEYS[SHELVES + i] end
+  for s in string.gmatch(exclude, '%d+') do plan.exclude[tonumber(s)] = true end
+  return plan
+end
+
+-- A node of the plan's choosing, or nil and the reason. If the least occupied node of some shelves has no room, none of
+-- them has: having room means that (load + 1) / capacity is at most the share that may be filled.
+local function choose(plan)
+  if plan.slot then
+    local n = pinned(plan.slot)
+    return n, n and '' or 'N'
+  end
+  local function fits(n)
+    return not plan.room_pm or n.load < math.floor(n.capacity * plan.room_pm / 1000)
+  end
+  local near = least(plan.near, plan.exclude)
+  if near and fits(near) and (near.load + 1) * 1000 <= spill_pm * near.capacity then return near end
+  local best = least(plan.far, plan.exclude, near)
+  if not best then return nil, 'N' end
+  if not fits(best) then return nil, 'F' end
+  return best
+end
+
+local function behind(slot, fallbacks, most)
+  local targets, count = { slot }, 1
+  for other in string.gmatch(fallbacks, '%d+') do
+    if count >= most then break end
+    if tonumber(other) ~= slot then
+      count = count + 1
+      targets[count] = other
+    end
+  end
+  return table.concat(targets, ',')
+end
+
+local plans = {}
+for i = 1, plan_count do plans[i] = read_plan(ARGV[4 + i]) end
+local first = 5 + plan_count
+local ids = {}
+for i = first, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+local records = redis.call('HMGET', LEASE, unpack(ids))
+chunk = math.min(#ids, 64)
+
+local expires = now + held_ms
+local answers, given, dirty = {}, {}, {}
+local new_records, new_owners, raised = {}, {}, {}
+for i, id in ipairs(ids) do
+  local arg = first + 4 * (i - 1)
+  local known = records[i] and parse(records[i])
+  if given[id] then
+    answers[i] = 'R' .. given[id]
+  elseif known and known.expires > now and known.targets ~= '' then
+    answers[i] = 'R' .. known.targets
+  else
+    local n, refusal = choose(plans[tonumber(ARGV[arg + 1])])
+    if n then
+      give(n)
+      local targets = behind(n.slot, ARGV[arg + 3], tonumber(ARGV[arg + 2]))
+      given[id] = targets
+      answers[i] = 'L' .. targets
+      new_records[#new_records + 1] = id
+      new_records[#new_records + 1] = 'H 0 ' .. targets .. ' ' .. digits(expires)
+      new_owners[#new_owners + 1] = digits(n.slot * SLOT + expires)
+      new_owners[#new_owners + 1] = id
+      if known and known.state == 'E' then raised[#raised + 1] = id end
+      local was = known and counted_on(known)
+      if was then dirty[was] = false end
+    else
+      answers[i] = refusal
+    end
+  end
+end
+
+if #new_records > 0 then
+  redis.call('HSET', LEASE, unpack(new_records))
+  redis.call('ZADD', OWN, unpack(new_owners))
+  if #raised > 0 then redis.call('ZREM', TOMB, unpack(raised)) end
+  redis.call('INCRBY', TOUCHES, touches - touches_before)
+  for key, shelf in pairs(shelves) do
+    local scores = {}
+    for i, n in ipairs(shelf.heap) do
+      dirty[n.slot] = nil
+      scores[2 * i - 1] = digits(score_of(load_of(OWN, n.slot, now), n.capacity, n.touched))
+      scores[2 * i] = n.member
+    end
+    if #scores > 0 then redis.call('ZADD', key, unpack(scores)) end
+  end
+  rescore(OWN, AT, dirty, now)
+end
+return answers

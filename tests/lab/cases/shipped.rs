@@ -1,0 +1,77 @@
+//! What the project ships for others to use: the Kamailio configuration under every switch, and the SIPp script.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Case;
+use crate::kamailio::{Kamailio, KamailioConfig, Version};
+use crate::parts::{self, Part};
+use crate::room::Lab;
+
+pub const CASES: &[Case] = &[
+    Case { name: "shipped::kamailio_5_6_takes_every_switch", needs: &[Part::Kamailio], run: switches_of_5_6 },
+    Case { name: "shipped::kamailio_6_takes_every_switch", needs: &[Part::KamailioNew], run: switches_of_6 },
+    Case { name: "shipped::the_sipp_script_counts_right", needs: &[Part::Sipp], run: sipp_script },
+];
+
+/// Switches that need nothing but Kamailio's own modules; each alone, and all together.
+const SWITCHES: [&str; 8] = [
+    "WITH_MQS_HTTP",
+    "WITH_MQS_STATIC",
+    "WITH_TCP",
+    "WITH_RTPENGINE",
+    "WITH_DIALOG_KA",
+    "WITH_STRICT_DIALOGS",
+    "WITHOUT_AUTH",
+    "WITHOUT_PIKE",
+];
+
+fn switches_of_5_6(lab: &Lab) -> Result<()> {
+    switches(lab, Version::System)
+}
+
+fn switches_of_6(lab: &Lab) -> Result<()> {
+    switches(lab, Version::New)
+}
+
+fn switches(lab: &Lab, version: Version) -> Result<()> {
+    let plain = || KamailioConfig::new(lab, "k1").define("RUN_DIR", "/tmp");
+    let sets = SWITCHES.iter().map(|one| vec![*one]).chain([
+        Vec::new(),
+        SWITCHES.to_vec(),
+        vec!["WITH_WEBSOCKET", "WITH_TCP"],
+    ]);
+    for set in sets {
+        let config = set.iter().fold(plain(), |config, switch| config.switch(switch));
+        Kamailio::check(lab, version, &config).with_context(|| format!("switches {set:?}"))?;
+    }
+    // The check can say no.
+    let wrong = plain().define("MQS_CMD_TIMEOUT_MS", "soon");
+    ensure!(Kamailio::check(lab, version, &wrong).is_err(), "a time-out of \"soon\" is taken");
+    Ok(())
+}
+
+/// Without a proxy, straight to a node that answers and to one that refuses.
+fn sipp_script(lab: &Lab) -> Result<()> {
+    let sipp = lab.parts().get(Part::Sipp)?.path.clone();
+    let run = |scenario: &str| -> Result<(bool, serde_json::Value)> {
+        let (node, caller) = (lab.address(), lab.address());
+        let mut script = Command::new(parts::checkout().join("sipp-scenarios/run.sh"));
+        script.env("SIPP", &sipp).args(["--json", "--calls", "20", "--rate", "20", "--hold-ms", "300"]);
+        script.args(["--node", &format!("{node}:5060={scenario}"), "--proxy", &format!("{node}:5060")]);
+        let output = script
+            .args(["--bind", &caller.to_string(), "--timeout-s", "60"])
+            .output()
+            .context("running run.sh")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let json = serde_json::from_str(&text)
+            .with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok((output.status.success(), json))
+    };
+    let (well, figures) = run("node")?;
+    ensure!(well && figures["succeeded"] == 20 && figures["failed"] == 0, "{figures:#}");
+    let (well, figures) = run("node-503")?;
+    ensure!(!well && figures["succeeded"] == 0 && figures["failed"] == 20, "{figures:#}");
+    Ok(())
+}
