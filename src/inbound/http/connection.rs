@@ -85,9 +85,6 @@ pub(super) async fn run(incoming: Incoming, front: Arc<Front>, limits: Limits, s
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
-            if pace.is_fresh() {
-                return;
-            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -130,10 +127,6 @@ impl Pace {
         if [FRESH, IDLE].contains(&self.phase.load(Relaxed)) {
             self.phase.store(HEAD, Relaxed);
         }
-    }
-
-    fn is_fresh(&self) -> bool {
-        self.phase.load(Relaxed) == FRESH
     }
 
     /// The request whose head is awaited.
