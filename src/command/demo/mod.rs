@@ -279,19 +279,18 @@ impl Summary {
         let mut text = format!(
             "\nSummary: {calls} calls, {answered} answered, {lost} lost.\n\
              {moved} times a call moved on to its next target ({refused} refusals, otherwise silence).\n\
-             {leases_left} leases are left after all callers hung up; lookups took {:.2} ms (p50), {:.2} ms (p99).\n",
+             Leases left after all callers hung up: {leases_left}; lookups took {:.2} ms (p50), {:.2} ms (p99).\n",
             self.lookup_p50_ms, self.lookup_p99_ms,
         );
         if *by_hand > 0 {
-            text.push_str(&format!(
-                "{by_hand} leases were given to others than the demo's callers: by hand?\n"
-            ));
+            let were = if *by_hand == 1 { "lease was" } else { "leases were" };
+            text.push_str(&format!("{by_hand} {were} given to others than the demo's callers: by hand?\n"));
         }
         if let Some(why) = &self.last_loss {
             text.push_str(&format!("The last loss: {why}\n"));
         }
         text.push_str(&match self.well() {
-            true => "Every call was answered by a node, and every lease ended.\n".to_owned(),
+            true => "Every call was answered by a node, and every caller's lease ended.\n".to_owned(),
             false => format!("NOT as it should be; `mqs demo --seed {seed}` draws the same chances again.\n"),
         });
         text
