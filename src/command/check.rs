@@ -1,7 +1,8 @@
 //! `mqs check`: is the configuration right, and will it work on this host?
 
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
-use super::serve::{CONFIG_FILE, peers_token, read_secret};
+use super::serve::{CONFIG_FILE, open_store, peers_token, read_secret};
+use crate::clock::{self, Stopwatch};
 use crate::config::{Config, ConfigError, Endpoint, NodeConfig, StoreUrl};
 use crate::domain::node::NodeState;
 use crate::inbound::listen;
@@ -25,6 +26,12 @@ use tokio::task::JoinSet;
 
 /// How long a node may take to answer.
 const NODE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the store may take to answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tokens carry this host's time, leases the store's: how far the two may be apart, in ms.
+const CLOCKS_APART_MAX_MS: u64 = 5_000;
 
 /// How many nodes are asked at once.
 const NODES_AT_ONCE: usize = 64;
@@ -142,19 +149,36 @@ fn not_a_config(file: &Path, error: &ConfigError) -> Vec<Finding> {
     error.problems().iter().map(one).collect()
 }
 
-/// Is the store there? A store in memory always is.
-pub async fn check_store(config: &Config) -> Vec<Finding> {
-    match &config.store.url {
-        StoreUrl::Memory => vec![Finding::new(
-            Level::Ok,
-            "store",
-            "memory:",
-            "in this process: for one instance, forgotten when it ends",
-        )],
-        StoreUrl::Redis(url) => {
-            vec![Finding::new(Level::Error, "store", url, "the Redis store is not built in yet")]
-        }
+/// Is the store there, and does its clock agree with this host's? A store in memory always is.
+async fn check_store(config: &Config) -> Vec<Finding> {
+    let url = &config.store.url;
+    if *url == StoreUrl::Memory {
+        let message = "in this process: for one instance, forgotten when it ends";
+        return vec![Finding::new(Level::Ok, "store", url, message)];
     }
+    let store = match open_store(config).await {
+        Ok(store) => store,
+        Err(error) => return vec![Finding::new(Level::Error, "store", url, told(&error))],
+    };
+    // The first answer may take longer than `timeout_ms`: it needs a connection.
+    let clock = Stopwatch::start();
+    let now = loop {
+        match store.now().await {
+            Ok(now) => break now,
+            Err(error) if clock.elapsed() > STORE_PATIENCE => {
+                return vec![Finding::new(Level::Error, "store", url, error)];
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    let here = clock::wall();
+    let apart_ms = here.since(now).max(now.since(here));
+    let (level, message) = if apart_ms > CLOCKS_APART_MAX_MS {
+        (Level::Warn, format!("it answers; its clock and this host's are {apart_ms} ms apart"))
+    } else {
+        (Level::Ok, "it answers".to_owned())
+    };
+    vec![Finding::new(level, "store", url, message)]
 }
 
 fn check_files(config: &Config) -> Vec<Finding> {

@@ -10,6 +10,7 @@
 pub mod check;
 pub mod client;
 pub mod decision;
+pub mod demo;
 pub mod explain;
 pub mod node;
 mod notify;
@@ -46,6 +47,7 @@ struct Cli {
 enum Verb {
     Serve(serve::Args),
     Check(check::Args),
+    Demo(demo::Args),
     Route(route::Args),
     Explain(explain::Args),
     Node(node::Args),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.verb {
         Verb::Serve(args) => serve::run(args, clock),
         Verb::Check(args) => wait(check::run(args)),
+        Verb::Demo(args) => wait(demo::run(args)),
         Verb::Route(args) => wait(route::run(args)),
         Verb::Explain(args) => wait(explain::run(args)),
         Verb::Node(args) => wait(node::run(args)),

@@ -2,7 +2,7 @@
 
 use super::client::{Instance, read};
 use super::decision::state_look;
-use super::output::{Cell, Look, Side, Table, colours, percent, plain, print};
+use super::output::{Cell, Look, Side, Table, colours, count, percent, plain, print};
 use crate::clock::Stopwatch;
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
@@ -87,6 +87,9 @@ struct Add {
 #[command(
     after_help = "Examples:\n  mqs node set ast4 --capacity 600\n  mqs node set ast4 --state active\n  \
     mqs node set ast4 --no-zone --tag video --tag t38"
+)]
+#[command(
+    override_usage = "mqs node set [OPTIONS] <ID> <--uri|--capacity|--zone|--no-zone|--tag|--no-tags|--state>"
 )]
 #[group(id = "change", required = true, multiple = true, args = ["uri", "capacity", "zone", "no_zone", "tags", "no_tags", "state"])]
 struct Set {
@@ -190,6 +193,13 @@ pub struct NodeInfo {
     pub load: u32,
     occupancy: f64,
     stale: bool,
+}
+
+impl NodeInfo {
+    /// Its zone, or a dash.
+    pub fn zone(&self) -> &str {
+        self.zone.as_deref().unwrap_or("-")
+    }
 }
 
 #[derive(Deserialize)]
@@ -298,21 +308,22 @@ impl Drain {
                 }
                 return Ok(answer);
             }
+            let left = count(usize::try_from(node.load).unwrap_or(usize::MAX), "call");
             if node.state != NodeState::Draining.as_str() {
-                bail!("somebody made it {} with {} calls left", plain(&node.state), node.load);
+                bail!("somebody made it {} with {left} left", plain(&node.state));
             }
             let waited_s = clock.elapsed().as_secs();
             if on_terminal {
-                eprint!("\r\x1b[K{}: {} calls left, {waited_s} s", self.id, node.load);
+                eprint!("\r\x1b[K{}: {left} left, {waited_s} s", self.id);
             } else if said != Some(node.load) {
-                eprintln!("{}: {} calls left", self.id, node.load);
+                eprintln!("{}: {left} left", self.id);
             }
             said = Some(node.load);
             if self.timeout.is_some_and(|limit_s| clock.elapsed() >= Duration::from_secs(limit_s)) {
                 if on_terminal {
                     eprintln!();
                 }
-                bail!("{} calls are left after {waited_s} s; it stays draining", node.load);
+                bail!("{left} left after {waited_s} s; it stays draining");
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
             let path = format!("/v1/pools/{}/nodes/{}", node.pool, self.id);
@@ -398,7 +409,7 @@ fn table(nodes: &[NodeInfo]) -> String {
         table.row(vec![
             Cell::from(&node.pool),
             Cell::new(&node.id, Look::Bold),
-            node.zone.as_deref().unwrap_or("-").into(),
+            node.zone().into(),
             if node.tags.is_empty() { "-".into() } else { node.tags.join(",").into() },
             Cell::new(&node.state, state_look(&node.state)),
             node.load.into(),

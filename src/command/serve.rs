@@ -189,17 +189,22 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 /// The key of the tokens: from the file, or drawn for the life of this process.
 fn secret(config: &Config) -> anyhow::Result<Secret> {
     let Some(file) = &config.token.secret_file else {
-        let mut drawn = [0; 32];
-        getrandom::fill(&mut drawn).map_err(|e| anyhow!("no random bytes for the token secret: {e}"))?;
-        // As hexadecimal: white space at the ends of a secret does not count, and a random byte may be white space.
-        let text: String = drawn.iter().map(|b| format!("{b:02x}")).collect();
-        return Ok(Secret::new(text.as_bytes())?);
+        return drawn_secret();
     };
     let (secret, open_to_others) = read_secret(file)?;
     if open_to_others {
         warn!(file = %file.display(), "token.secret_file can be read by every user of this host: chmod o= it");
     }
     Ok(secret)
+}
+
+/// A key for the life of this process.
+pub fn drawn_secret() -> anyhow::Result<Secret> {
+    let mut drawn = [0; 32];
+    getrandom::fill(&mut drawn).map_err(|e| anyhow!("no random bytes for the token secret: {e}"))?;
+    // As hexadecimal: white space at the ends of a secret does not count, and a random byte may be white space.
+    let text: String = drawn.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(Secret::new(text.as_bytes())?)
 }
 
 /// The secret of a file, and whether every user of the host may read it.

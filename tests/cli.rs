@@ -1,0 +1,554 @@
+//! The program as people use it: what it prints, what it says when something is wrong, and with which exit code it ends.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use mqs::wire::sip::{self, Draft, Message};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
+    for name in ["MQS_SOCKET", "MQS_TOKEN_FILE", "MQS_CA_FILE", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    shown(command().args(args).output().unwrap())
+}
+
+fn shown(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+const NODES: &str = r#"
+[[pool.node]]
+id = "ast1"
+uri = "sip:127.0.1.1:5060"
+capacity = 900
+zone = "a"
+[[pool.node]]
+id = "ast2"
+uri = "sip:127.0.1.2:5060"
+capacity = 600
+zone = "b"
+tags = ["video", "t38"]
+[[pool.node]]
+id = "ast3"
+uri = "sip:127.0.1.3:5060"
+capacity = 30
+state = "draining"
+"#;
+
+/// A configuration in a directory of its own.
+struct House(TempDir);
+
+impl House {
+    fn new(nodes: &str) -> House {
+        let house = House(tempfile::tempdir().unwrap());
+        let text = format!(
+            "emergency_numbers = [\"112\"]\n[store]\nurl = \"memory:\"\n[listen]\nresp = [\"unix:{0}/mqs.sock\"]\nhttp = [\"unix:{0}/http.sock\"]\n[[pool]]\nname = \"default\"\n{nodes}",
+            house.0.path().display()
+        );
+        fs::write(house.path("mqs.toml"), text).unwrap();
+        house
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn serve(&self) -> Service {
+        let mut process = command()
+            .args(["serve", "--config", &self.path("mqs.toml")])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (line_to, lines) = mpsc::channel();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = line_to.send(line);
+            }
+        });
+        let mut log = Vec::new();
+        while !log.last().is_some_and(|line: &String| line.contains(" ready ")) {
+            log.push(lines.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{log:#?}")));
+        }
+        Service { process, log }
+    }
+
+    /// Asks the service of this house. Directory and tokens are replaced: `DIR`, `TOKEN`.
+    fn ask(&self, args: &[&str]) -> (i32, String, String) {
+        let (code, out, err) = self.ask_as_it_is(args);
+        (code, self.plain(&out), self.plain(&err))
+    }
+
+    fn ask_as_it_is(&self, args: &[&str]) -> (i32, String, String) {
+        shown(command().args(args).env("MQS_SOCKET", self.path("http.sock")).output().unwrap())
+    }
+
+    fn plain(&self, text: &str) -> String {
+        let text = text.replace(&self.0.path().display().to_string(), "DIR");
+        let words = |line: &str| line.split(' ').map(without_chance).collect::<Vec<_>>().join(" ");
+        text.split('\n').map(words).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What differs from run to run.
+fn without_chance(word: &str) -> &str {
+    let bare = word.trim_end_matches([':', ',']);
+    if word.starts_with("m1.default.") {
+        "TOKEN"
+    } else if bare.len() == 32 && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
+        "LEASE"
+    } else {
+        word
+    }
+}
+
+struct Service {
+    process: Child,
+    log: Vec<String>,
+}
+
+impl Service {
+    fn signal(&mut self, name: &str) -> i32 {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        self.process.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[track_caller]
+fn fails(found: (i32, String, String), code: i32, stderr: &str) {
+    assert_eq!((found.0, found.2.as_str()), (code, stderr), "stdout: {}", found.1);
+}
+
+#[test]
+fn every_help_has_examples_and_fits_into_100_columns() {
+    let verbs: &[&[&str]] = &[
+        &[],
+        &["serve"],
+        &["check"],
+        &["demo"],
+        &["route"],
+        &["explain"],
+        &["confirm"],
+        &["fail"],
+        &["done"],
+        &["node"],
+        &["node", "list"],
+        &["node", "add"],
+        &["node", "set"],
+        &["node", "drain"],
+        &["node", "remove"],
+    ];
+    for verb in verbs {
+        let (code, out, err) = run(&[verb, &["--help"][..]].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{verb:?}");
+        let example = ["mqs", &verb.join(" ")].join(" ");
+        let (_, examples) = out.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb:?}: {out}"));
+        assert!(examples.contains(example.trim_end()), "{verb:?}: {examples}");
+        let widest = out.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 100, "{verb:?} has a line of {widest} columns:\n{out}");
+    }
+    assert_eq!(
+        run(&["--version"]),
+        (0, concat!("mqs ", env!("CARGO_PKG_VERSION"), "\n").to_owned(), String::new())
+    );
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for (args, said) in [
+        (&["frobnicate"][..], "unrecognized subcommand 'frobnicate'"),
+        (&["route", "call-1"], "<REQUEST_URI>"),
+        (&["route", "a b", "sip:a@b"], "invalid value 'a b' for '<CALL_ID>'"),
+        (&["route", "a", "http://b"], "scheme \"http\" is not taken"),
+        (&["route", "a", "sip:a@b", "--kind", "agent"], "--node <NODE>"),
+        (&["route", "a", "sip:a@b", "--targets", "13"], "13 is not in 1..=12"),
+        (&["node", "add", "ast4", "sip:a", "--capacity", "8001"], "8001 is not in 1..=8000"),
+        (
+            &["node", "add", "ast4", "sip:a", "--capacity", "many"],
+            "invalid value 'many' for '--capacity <CHANNELS>'",
+        ),
+        (&["node", "add", "ast.4", "sip:a", "--capacity", "1"], "'.' at position 3"),
+        (&["node", "set", "ast4"], "the following required arguments were not provided"),
+        (&["node", "drain", "ast4", "--timeout", "5"], "--wait"),
+        (&["demo", "--nodes", "1"], "1 is not in 2..=24"),
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(err.starts_with("error: ") && err.contains(said), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn without_an_instance_the_error_names_the_place() {
+    let gone = "No such file or directory (os error 2)";
+    let refused = "Connection refused (os error 111)";
+    fails(
+        run(&["node", "list"]),
+        1,
+        &format!("mqs: cannot list the nodes: no instance answers at /run/mqs/http.sock: {gone}\n"),
+    );
+    fails(
+        run(&["route", "call-1", "sip:a@b", "--socket", "/nowhere/x.sock"]),
+        1,
+        &format!("mqs: cannot route call-1: no instance answers at /nowhere/x.sock: {gone}\n"),
+    );
+    fails(
+        run(&["done", "m1.x", "--url", "http://127.0.0.1:1"]),
+        1,
+        &format!("mqs: cannot end the lease: no instance answers at http://127.0.0.1:1/: {refused}\n"),
+    );
+}
+
+#[test]
+fn a_wrong_configuration_is_named_with_file_line_and_key() {
+    let house = House::new("[[pool.node]]\nid = \"a\"\nuri = \"sip:a\"\ncapacity = 0\ncolour = \"red\"\n");
+    let (code, out, err) = house.ask(&["serve", "--config", &house.path("mqs.toml")]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let first = "mqs: cannot use the configuration: DIR/mqs.toml:12:12: pool[0].node[0].capacity: found 0, out of limits;";
+    assert!(err.starts_with(first), "{err}");
+    assert!(err.contains("\nDIR/mqs.toml:13:1: pool[0].node[0].colour: unknown key;"), "{err}");
+    let (code, out, err) = house.ask(&["check", &house.path("mqs.toml")]);
+    assert_eq!((code, err.as_str()), (1, "mqs: DIR/mqs.toml: 2 errors\n"));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[1].starts_with("error  config  DIR/mqs.toml:12:12"), "{out}");
+    assert!(lines[2].contains("pool[0].node[0].colour: unknown key;"), "{out}");
+    assert_eq!(lines[3], "2 errors, 0 warnings");
+    fails(
+        run(&["serve", "--config", "/nowhere.toml"]),
+        1,
+        "mqs: cannot use the configuration: /nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn a_secret_file_must_hold_a_secret_that_is_kept() {
+    let house = House::new(NODES);
+    let secret = house.path("secret");
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap();
+    fs::write(house.path("mqs.toml"), format!("{text}[token]\nsecret_file = \"{secret}\"\n")).unwrap();
+    let serve = ["serve", "--config", &house.path("mqs.toml")];
+    let gone = "No such file or directory (os error 2)";
+    fails(
+        house.ask(&serve),
+        1,
+        &format!("mqs: cannot serve: token.secret_file DIR/secret: cannot be read: {gone}\n"),
+    );
+    fs::write(&secret, "too short\n").unwrap();
+    let short = "a secret of 9 bytes; at least 16 are needed";
+    fails(house.ask(&serve), 1, &format!("mqs: cannot serve: token.secret_file DIR/secret: {short}\n"));
+    fs::write(&secret, "sixteen bytes or more\n").unwrap();
+    for (mode, said) in [(0o600, false), (0o640, false), (0o644, true)] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        let mut service = house.serve();
+        let warned = service.log.iter().any(|line| line.contains("can be read by every user"));
+        assert_eq!(warned, said, "{mode:o}: {:#?}", service.log);
+        assert_eq!(service.signal("TERM"), 0);
+        let (code, out, _) = house.ask(&["check", "--no-nodes", &house.path("mqs.toml")]);
+        let warned = out.lines().any(|line| line.starts_with("warn") && line.contains(" secret "));
+        assert_eq!((code, warned), (0, said), "{out}");
+    }
+}
+
+#[test]
+fn nodes_are_listed_added_changed_drained_and_removed() {
+    let house = House::new(NODES);
+    let _service = house.serve();
+    let list = "\
+POOL     NODE  ZONE  TAGS       STATE     LOAD  CAPACITY  OCCUPANCY  ADDRESS
+default  ast1  a     -          active       0       900      0.0 %  sip:127.0.1.1:5060
+default  ast2  b     t38,video  active       0       600      0.0 %  sip:127.0.1.2:5060
+default  ast3  -     -          draining     0        30      0.0 %  sip:127.0.1.3:5060
+";
+    assert_eq!(house.ask(&["node", "list"]), (0, list.to_owned(), String::new()));
+    assert_eq!(house.ask(&["node", "list", "--pool", "default"]).1, list);
+    fails(
+        house.ask(&["node", "list", "--pool", "sales"]),
+        1,
+        "mqs: cannot list the nodes: no pool \"sales\" (NOPOOL)\n",
+    );
+
+    let add = ["node", "add", "ast4", "sip:127.0.1.4", "--capacity", "10", "--zone", "c", "--tag", "x"];
+    let added = "ast4 of pool default: sip:127.0.1.4, capacity 10, zone c, tags x, active\n";
+    assert_eq!(house.ask(&add), (0, format!("added {added}"), String::new()));
+    let (code, _, err) = house.ask(&add);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("mqs: cannot add node ast4: ") && err.contains("has a node ast4 already"),
+        "{err}"
+    );
+    let changed =
+        house.ask(&["node", "set", "ast4", "--capacity", "20", "--no-zone", "--no-tags", "--state", "down"]);
+    assert_eq!(changed.1, "ast4 of pool default: sip:127.0.1.4, capacity 20, down\n", "{}", changed.2);
+    let json = house.ask(&["node", "set", "ast4", "--state", "active", "--json"]);
+    let node: Value = serde_json::from_str(&json.1).unwrap();
+    assert_eq!(
+        (&node["id"], &node["capacity"], &node["state"]),
+        (&"ast4".into(), &20.into(), &"active".into())
+    );
+    fails(
+        house.ask(&["node", "set", "no", "--state", "down"]),
+        1,
+        "mqs: cannot change node no: no pool has a node of this name\n",
+    );
+    assert_eq!(house.ask(&["node", "remove", "ast4"]).1, "removed ast4 from pool default\n");
+    assert_eq!(house.ask(&["node", "list"]).1, list);
+    let all: Value = serde_json::from_str(&house.ask(&["node", "list", "--json"]).1).unwrap();
+    assert_eq!(all.as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_lookup_by_hand_says_that_it_holds_a_lease_and_how_to_end_it() {
+    let house = House::new(NODES);
+    let _service = house.serve();
+    let (code, out, err) = house.ask(&["route", "call-1", "sip:100@example.com", "--explain"]);
+    let out = out.split('\n').map(without_time).collect::<Vec<_>>().join("\n");
+    let routed = "\
+call     call-1 to sip:100@example.com: kind new
+answer   ast1 (sip:127.0.1.1:5060) of pool default, in N µs
+then     ast2 (sip:127.0.1.2:5060)
+nodes    1 draining, 2 eligible
+lease    LEASE now HELD on ast1, and counted as one call there
+token    TOKEN
+end it   mqs done TOKEN --socket DIR/http.sock
+
+NODE  ZONE  TAGS       STATE     LOAD  CAPACITY  ROOM  OCCUPANCY  AFTER  VERDICT
+ast1  a     -          active       0       900   900      0.0 %  0.1 %  chosen
+ast2  b     t38,video  active       0       600   600      0.0 %  0.2 %  fallback (target 1)
+ast3  -     -          draining     0        30    30      0.0 %  3.3 %  draining
+";
+    assert_eq!((code, out.as_str(), err.as_str()), (0, routed, ""));
+    let again = house.ask(&["route", "call-1", "sip:100@example.com"]);
+    assert!(again.1.contains("the same answer as before") && again.1.contains("counted once"), "{}", again.1);
+
+    let (code, out, _) = house.ask(&["explain", "call-1"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("answer   ast1 (sip:127.0.1.1:5060)") && out.contains("fallback (target 1)"),
+        "{out}"
+    );
+    let kept: Value = serde_json::from_str(&house.ask(&["explain", "call-1", "--json"]).1).unwrap();
+    assert_eq!((&kept["outcome"], &kept["dry"]), (&"routed".into(), &false.into()));
+    let (code, _, err) = house.ask(&["explain", "call/2"]);
+    assert!(
+        code == 1 && err.starts_with("mqs: cannot explain call/2: this instance has no decision"),
+        "{err}"
+    );
+
+    let dry =
+        house.ask(&["route", "call-2", "tel:+49", "--zone", "b", "--dry", "--explain", "--exclude", "ast1"]);
+    assert!(
+        dry.1.contains("would be routed") && dry.1.contains("lease    none: --dry asks only"),
+        "{}",
+        dry.1
+    );
+    assert!(
+        dry.1.contains("ast1  a     -          active       1       900   900      0.1 %  0.2 %  excluded"),
+        "{}",
+        dry.1
+    );
+    let dry = house.ask(&["route", "call-2", "tel:+49", "--tag", "fax", "--dry"]);
+    assert!(dry.0 == 0 && dry.1.contains("answer   refused: nonode, pool default"), "{}", dry.1);
+    fails(
+        house.ask(&["route", "call-2", "tel:+49", "--tag", "fax"]),
+        1,
+        "mqs: cannot route call-2: pool default: no node may take this call; try again in 3 s (NONODE)\n",
+    );
+    fails(
+        house.ask(&["route", "c", "tel:+49", "--pool", "no"]),
+        1,
+        "mqs: cannot route c: no pool \"no\" (NOPOOL)\n",
+    );
+    let mut loads = house.ask(&["node", "list"]).1.lines().map(load).collect::<Vec<_>>();
+    assert_eq!(loads.split_off(1), ["1", "0", "0"], "only the first lookup holds a lease");
+}
+
+/// The time in `in 85 µs`.
+fn without_time(line: &str) -> String {
+    match line.rsplit_once(", in ") {
+        Some((head, tail)) if tail.ends_with("µs") => format!("{head}, in N µs"),
+        _ => line.to_owned(),
+    }
+}
+
+fn load(line: &str) -> String {
+    line.split_whitespace().nth(5).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn leases_are_settled_by_hand_and_a_drain_waits_for_them() {
+    let house = House::new(NODES);
+    let _service = house.serve();
+    let (code, out, _) = house.ask_as_it_is(&["route", "call-1", "sip:100@example.com", "--json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &document["mqs"]["nodes"][0]), (0, &"ast1".into()));
+    let token = document["mqs"]["token"].as_str().unwrap().to_owned();
+    assert_eq!(house.ask(&["confirm", &token]).1, "confirmed\n");
+    assert_eq!(house.ask(&["fail", &token, "--branch", "0", "--code", "503"]).1, "moved to ast2, target 1\n");
+    let altered = token.replace("ast1", "ast3");
+    fails(
+        house.ask(&["done", &altered]),
+        1,
+        "mqs: cannot end the lease: token: altered, or made with another secret (BADTOKEN)\n",
+    );
+
+    let drained = house.ask(&["node", "drain", "ast2"]);
+    assert!(drained.1.starts_with("ast2 gets no new calls, and carries 1;"), "{drained:?}");
+    let (code, _, err) = house.ask(&["node", "drain", "ast2", "--wait", "--timeout", "1"]);
+    let late = "mqs: cannot drain node ast2: 1 call left after 1 s; it stays draining\n";
+    assert_eq!((code, err.as_str()), (1, format!("ast2: 1 call left\n{late}").as_str()));
+    let waiting = command()
+        .args(["node", "drain", "ast2", "--wait", "--socket", &house.path("http.sock")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(house.ask(&["done", &token, "--json"]).1, "{\"result\":\"ended\"}\n");
+    let (code, out, err) = shown(waiting.wait_with_output().unwrap());
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (0, "ast2 is drained: it carries no call\n", "ast2: 1 call left\n")
+    );
+}
+
+#[test]
+fn a_socket_has_one_instance_and_a_dead_one_leaves_it_to_the_next() {
+    let house = House::new(NODES);
+    let mut first = house.serve();
+    let ready = first.log.last().unwrap();
+    for said in ["resp=unix:", "http=unix:", "store=memory:", "default", "nodes=3", "start_ms=", "version="] {
+        assert!(ready.contains(said), "{said}: {ready}");
+    }
+    let serve = ["serve", "--config", &house.path("mqs.toml")];
+    fails(
+        house.ask(&serve),
+        1,
+        "mqs: cannot serve: cannot listen: DIR/mqs.sock: a live process listens there already\n",
+    );
+    let (code, out, _) = house.ask(&["check", "--no-nodes", &house.path("mqs.toml")]);
+    assert!(code == 0 && out.contains("taken by a live instance of mqs"), "{out}");
+    assert_eq!(first.signal("KILL"), -1);
+    assert!(Path::new(&house.path("mqs.sock")).exists());
+    let (code, out, _) = house.ask(&["check", "--no-nodes", &house.path("mqs.toml")]);
+    assert!(code == 0 && out.contains("left over by a dead process"), "{out}");
+    let mut second = house.serve();
+    assert_eq!(house.ask(&["node", "list"]).0, 0);
+    assert_eq!(second.signal("INT"), 0);
+    assert!(!Path::new(&house.path("mqs.sock")).exists());
+}
+
+#[test]
+fn a_check_asks_the_nodes_and_names_whom_it_did_not_reach() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (well, ill) = (node(200), node(503));
+    let mut nodes = String::new();
+    for (id, place) in [("well", &well), ("ill", &ill), ("silent", &silent.local_addr().unwrap().to_string())]
+    {
+        nodes.push_str(&format!("[[pool.node]]\nid = \"{id}\"\nuri = \"sip:{place}\"\ncapacity = 1\n"));
+    }
+    nodes.push_str(
+        "[[pool.node]]\nid = \"name\"\nuri = \"sip:no-such-host.invalid\"\ncapacity = 1\nstate = \"down\"\n",
+    );
+    nodes.push_str("[[pool.node]]\nid = \"tls\"\nuri = \"sips:127.0.0.1\"\ncapacity = 1\n");
+    let house = House::new(&nodes);
+    let (code, out, err) = house.ask(&["check", &house.path("mqs.toml")]);
+    assert_eq!((code, err.as_str()), (1, "mqs: DIR/mqs.toml: 2 errors\n"), "{out}");
+    let line = |which: &str| out.lines().find(|l| l.contains(&format!("default/{which} "))).unwrap();
+    assert!(
+        line("well").starts_with("ok ") && line("well").contains(&format!("{well} UDP: 200 Word, ")),
+        "{out}"
+    );
+    assert!(
+        line("ill").starts_with("error ") && line("ill").contains("503 Word: it takes no calls"),
+        "{out}"
+    );
+    let place = silent.local_addr().unwrap();
+    let said = format!("{place} UDP: OPTIONS: no answer within 1000 ms");
+    assert!(line("silent").starts_with("error ") && line("silent").contains(&said), "{out}");
+    assert!(
+        line("name").starts_with("warn ") && line("name").contains("sip:no-such-host.invalid: "),
+        "{out}"
+    );
+    assert!(line("tls").starts_with("warn ") && line("tls").contains("not asked"), "{out}");
+    let json: Value =
+        serde_json::from_str(&house.ask(&["check", "--json", &house.path("mqs.toml")]).1).unwrap();
+    assert_eq!((&json["errors"], &json["warnings"]), (&2.into(), &2.into()));
+}
+
+/// A node that answers every request with this status.
+fn node(code: u16) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let place = socket.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            let Ok(Message::Request(request)) = sip::parse(&buffer[..length]) else { continue };
+            let answer = Draft::response(&request, code, "Word", Some("t")).bytes(b"").unwrap();
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+    place
+}
+
+#[test]
+fn the_demo_loses_no_call_and_its_lines_can_be_copied() {
+    let mut demo = command()
+        .args(["demo", "--seconds", "6", "--seed", "7"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(demo.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("  mqs route ") {
+        assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    let copied = text.lines().last().unwrap().trim().strip_prefix("mqs ").unwrap();
+    let args: Vec<&str> = copied.split(' ').collect();
+    let (code, told, err) = run(&args);
+    assert!(code == 0 && told.contains("would be routed") && told.contains("chosen"), "{told}{err}");
+    let real: Vec<&str> = args.iter().copied().filter(|a| *a != "--dry" && *a != "--explain").collect();
+    assert!(run(&real).1.contains("now HELD"));
+    out.read_to_string(&mut text).unwrap();
+    let (code, _, err) = shown(demo.wait_with_output().unwrap());
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    for said in [
+        "are stand-ins for Asterisk",
+        "ast3 goes silent",
+        "ast3 is set down",
+        "ast2 answers every call with 503",
+        "ast1 is drained",
+        "ast1 is taken back",
+        "OCCUPANCY",
+        " 0 lost.",
+        "1 lease was given to others than the demo's callers",
+        "Every call was answered by a node, and every caller's lease ended.",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
