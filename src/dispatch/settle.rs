@@ -68,6 +68,12 @@ impl Dispatcher {
             self.metrics.settle(verb.as_str(), "error");
             warn!(lease = %token.lease, verb = verb.as_str(), %error, "not settled");
         })?;
+        if let Settled::Moved { slot, .. } = settled
+            && pool.seen().view.at_slot(slot).is_none()
+        {
+            // The node is newer than the last view: look again before naming it.
+            let _ = pool.refresh().await;
+        }
         let report = report(pool, &settled);
         self.metrics.settle(verb.as_str(), report.result);
         debug!(lease = %token.lease, verb = verb.as_str(), code = ask.code, result = report.result, "settled");

@@ -155,7 +155,7 @@ pub struct Picked {
 pub fn pick(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
     let mut verdicts: Vec<Verdict> = nodes.iter().map(|n| judge(n, lookup, rules)).collect();
     let mut order = eligible(&verdicts);
-    if order.is_empty() && lookup.emergency {
+    if order.is_empty() && lookup.emergency && lookup.kind != Kind::Agent {
         // An emergency call rather goes to a full, a draining or even a dead-looking node than nowhere.
         order = last_resort(nodes);
     }

@@ -139,7 +139,8 @@ impl Stage {
         let slots = self.nodes.len().to_string();
         match self.redis.call(&["EVAL", COUNT, "1", &key, &slots])? {
             Reply::Array(counts) => counts.iter().map(|n| Ok(u64::try_from(n.integer()?)?)).collect(),
-            other @ (Reply::Status(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Bulk(_) | Reply::Nil) => {
+            other
+            @ (Reply::Status(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Bulk(_) | Reply::Nil) => {
                 anyhow::bail!("loads: {other:?}")
             }
         }
