@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -459,6 +460,65 @@ fn a_socket_has_one_instance_and_a_dead_one_leaves_it_to_the_next() {
     assert_eq!(house.ask(&["node", "list"]).0, 0);
     assert_eq!(second.signal("INT"), 0);
     assert!(!Path::new(&house.path("mqs.sock")).exists());
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let house = House::new(NODES);
+    let notify = UnixDatagram::bind(house.path("notify")).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut process = command()
+        .args(["serve", "--config", &house.path("mqs.toml")])
+        .env("NOTIFY_SOCKET", house.path("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut buffer = [0; 64];
+    let told = notify.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+    assert_eq!(told.unwrap(), "READY=1");
+    assert_eq!(house.ask(&["node", "list"]).0, 0, "ready is ready");
+    assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
+    let told = notify.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+    assert_eq!(told.unwrap(), "STOPPING=1");
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
+fn over_tls_the_client_shows_its_token_and_checks_the_certificate() {
+    let house = House::new(NODES);
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    fs::write(house.path("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(house.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::write(
+        house.path("other.pem"),
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap().cert.pem(),
+    )
+    .unwrap();
+    fs::write(house.path("token"), "let-me-in-please\n").unwrap();
+    fs::write(house.path("wrong"), "let-me-in-please!\n").unwrap();
+    let dir = house.0.path().display();
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap().replace(
+        "http = [",
+        &format!("token_file = \"{dir}/token\"\ntls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }}\nhttp = [\"0.0.0.0:0\", "),
+    );
+    fs::write(house.path("mqs.toml"), text).unwrap();
+    let service = house.serve();
+    let ready = service.log.last().unwrap();
+    let port = ready.split("http=0.0.0.0:").nth(1).unwrap().split([' ', '"']).next().unwrap();
+    let url = format!("https://127.0.0.1:{port}");
+    let ask = |ca: &str, token: &str| {
+        let (ca, token) = (house.path(ca), house.path(token));
+        house.ask(&["node", "list", "--url", &url, "--ca-file", &ca, "--token-file", &token])
+    };
+    let (code, out, err) = ask("cert.pem", "token");
+    assert!(code == 0 && out.contains("ast1"), "{err}");
+    let (code, _, err) = ask("cert.pem", "wrong");
+    assert!(
+        code == 1 && err.starts_with("mqs: cannot list the nodes: authorization: not the right token ("),
+        "{err}"
+    );
+    let (code, _, err) = ask("other.pem", "token");
+    assert!(code == 1 && err.contains("certificate"), "{err}");
 }
 
 #[test]
