@@ -194,7 +194,7 @@ mod tests {
             table.render(false),
             "NODE      LOAD  ADDRESS\na            7  sip:a\nlong\u{fffd}[2J  1234\n"
         );
-        assert!(table.render(true).contains("\x1b[31ma\x1b[0m          7"));
+        assert!(table.render(true).contains("\x1b[31ma\x1b[0m            7"));
     }
 
     #[test]
