@@ -26,7 +26,7 @@ use crate::wire::refusal::{Refusal, RefusalWord};
 use crate::wire::rtjson::{Document, Target};
 use crate::wire::token::{Token, lease_id};
 use decision::{Decision, Outcome};
-use seen::Pool;
+use seen::{Pool, Seen};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,35 +109,13 @@ impl Dispatcher {
         let lookup = self.lookup(ask, pool);
         let seen = pool.seen();
         let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
-        let ranked = seen.ranked(&lookup, &pool.settings.rules.choose);
-        let pick = Pick { lease, lookup: lookup.clone(), fallbacks: ranked.order.clone() };
-        let deadline = Duration::from_millis(self.settings.pick_deadline_ms);
-        let answer = pool.pick(pick, deadline).await;
-        let (targets, outcome) = match answer {
-            Ok(Answer::Leased(slots)) => (slots, Outcome::Routed),
-            Ok(Answer::Repeat(slots)) => (slots, Outcome::Repeat),
-            Ok(Answer::Refused(why)) => {
+        let (targets, outcome) = match self.choose(ask, pool, &seen, &lookup, lease).await {
+            Ok(chosen) => chosen,
+            Err(why) => {
                 let refusal = self.refusal(pool, why, &lookup);
                 self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
                 info!(call_id = %ask.call_id, pool = %pool.id, word = refusal.word.as_str(), "refused");
                 return Err(refusal);
-            }
-            Err(error) => {
-                warn!(call_id = %ask.call_id, pool = %pool.id, %error, "answering without the store");
-                match pool.degraded.answer(
-                    lease,
-                    &seen.view,
-                    &lookup,
-                    &pool.settings.rules.choose,
-                    clock::wall(),
-                ) {
-                    Ok(slots) => (slots, Outcome::Degraded),
-                    Err(why) => {
-                        let refusal = self.refusal(pool, why, &lookup);
-                        self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
-                        return Err(refusal);
-                    }
-                }
             }
         };
         if targets.iter().any(|slot| seen.view.at_slot(*slot).is_none()) {
@@ -150,6 +128,32 @@ impl Dispatcher {
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
         debug!(call_id = %ask.call_id, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
         Ok(Routed { document, decision })
+    }
+
+    /// Asks the store; without an answer that can be believed, chooses here.
+    async fn choose(
+        &self,
+        ask: &RouteAsk,
+        pool: &Pool,
+        seen: &Seen,
+        lookup: &Lookup,
+        lease: LeaseId,
+    ) -> Result<(Vec<Slot>, Outcome), NoPick> {
+        let rules = &pool.settings.rules.choose;
+        let fallbacks = seen.ranked(lookup, rules).order.clone();
+        let pick = Pick { lease, lookup: lookup.clone(), fallbacks };
+        match pool.pick(pick, Duration::from_millis(self.settings.pick_deadline_ms)).await {
+            Ok(Answer::Leased(slots)) => return Ok((slots, Outcome::Routed)),
+            Ok(Answer::Repeat(slots)) => return Ok((slots, Outcome::Repeat)),
+            // A store that was just started, or lost its memory, does not know the nodes yet that this instance knows.
+            Ok(Answer::Refused(NoPick::NoNode)) if seen.is_assumed() => {}
+            Ok(Answer::Refused(why)) => return Err(why),
+            Err(error) => {
+                warn!(call_id = %ask.call_id, pool = %pool.id, %error, "answering without the store")
+            }
+        }
+        let slots = pool.degraded.answer(lease, &seen.view, lookup, rules, clock::wall())?;
+        Ok((slots, Outcome::Degraded))
     }
 
     /// What [`Dispatcher::route`] would answer now, with every node; nothing is leased.

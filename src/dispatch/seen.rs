@@ -71,7 +71,7 @@ impl Pool {
     /// Looks again.
     pub async fn refresh(&self) -> Result<Arc<Seen>, StoreError> {
         let last = self.seen();
-        let view = self.store.view(&self.id, &last.view).await.inspect_err(|e| self.failed("view", e))?;
+        let view = self.look().await?;
         // A store that lost its memory must not take the definitions away from us: `steward` gives them back to it.
         if view.version == 0 && last.view.version > 0 {
             return Ok(last);
@@ -88,7 +88,10 @@ impl Pool {
 
     /// What the store holds, without keeping it as seen.
     pub(super) async fn look(&self) -> Result<View, StoreError> {
-        self.store.view(&self.id, &self.seen().view).await.inspect_err(|e| self.failed("view", e))
+        let last = self.seen();
+        // What was only assumed is nothing that the store could have told.
+        let known = if last.is_assumed() { &View::empty() } else { &last.view };
+        self.store.view(&self.id, known).await.inspect_err(|e| self.failed("view", e))
     }
 
     pub(super) async fn pick(&self, pick: Pick, deadline: Duration) -> Result<Answer, StoreError> {
@@ -140,6 +143,11 @@ pub struct Ranked {
 impl Seen {
     pub(super) fn new(view: View) -> Seen {
         Seen { view, ranked: Mutex::new(HashMap::new()) }
+    }
+
+    /// True for the file's word, taken while the store was away: the store has not confirmed these nodes.
+    pub(super) fn is_assumed(&self) -> bool {
+        self.view.version == 0 && !self.view.nodes.is_empty()
     }
 
     /// Ranks the nodes for a lookup; worked out once a view for each sort of lookup.

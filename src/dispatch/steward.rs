@@ -3,8 +3,8 @@
 //! Nothing waits for the steward: without one, expired leases only stay in the scores a little longer.
 
 use super::Dispatcher;
-use super::nodes;
 use super::seen::Pool;
+use super::{error_word, nodes};
 use crate::domain::node::NodeState;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Dispatcher {
     pub async fn watch(self: Arc<Self>, from_file: nodes::FileNodes, mut seeded: bool) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut away = !seeded;
+        let mut away: Option<&'static str> = (!seeded).then_some("away");
         let mut sweep_now = false;
         loop {
             tick.tick().await;
@@ -50,16 +50,17 @@ impl Dispatcher {
             let result = if seeded { self.round(sweep_now).await } else { self.start(&from_file).await };
             match result {
                 Ok(()) => {
-                    if away {
+                    if away.is_some() {
                         info!(store = self.store.kind(), "the store is back");
                     }
-                    (away, seeded) = (false, true);
+                    (away, seeded) = (None, true);
                 }
                 Err(error) => {
-                    if !away {
+                    // Once for each sort of trouble, not twice a second.
+                    if away != Some(error_word(&error)) {
                         warn!(%error, "the store is away; lookups are answered from the last view");
                     }
-                    away = true;
+                    away = Some(error_word(&error));
                 }
             }
         }
