@@ -1,13 +1,15 @@
 //! `mqs check`: is the configuration right, and will it work on this host?
 
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
-use super::serve::{CONFIG_FILE, open_store, peers_token, read_secret};
+use super::serve::{CONFIG_FILE, peers_token, read_secret};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, ConfigError, Endpoint, NodeConfig, StoreUrl};
 use crate::domain::node::NodeState;
 use crate::inbound::listen;
 use crate::outbound::dns::Resolver;
 use crate::outbound::probe::{self, Transport};
+use crate::store::Store as _;
+use crate::store::redis::{Options, Probe, RedisStore};
 use anyhow::anyhow;
 use nix::unistd::{AccessFlags, Group, access};
 use serde::Serialize;
@@ -149,16 +151,17 @@ fn not_a_config(file: &Path, error: &ConfigError) -> Vec<Finding> {
     error.problems().iter().map(one).collect()
 }
 
-/// Is the store there, and does its clock agree with this host's? A store in memory always is.
+/// Is the store there, is it one to write to, and does its clock agree with this host's? A store in memory always is.
 async fn check_store(config: &Config) -> Vec<Finding> {
     let url = &config.store.url;
-    if *url == StoreUrl::Memory {
+    let StoreUrl::Redis(redis_url) = url else {
         let message = "in this process: for one instance, forgotten when it ends";
         return vec![Finding::new(Level::Ok, "store", url, message)];
-    }
-    let store = match open_store(config).await {
+    };
+    let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
+    let store = match RedisStore::connect(redis_url.secret(), options) {
         Ok(store) => store,
-        Err(error) => return vec![Finding::new(Level::Error, "store", url, told(&error))],
+        Err(error) => return vec![Finding::new(Level::Error, "store", url, error)],
     };
     // The first answer may take longer than `timeout_ms`: it needs a connection.
     let clock = Stopwatch::start();
@@ -172,13 +175,30 @@ async fn check_store(config: &Config) -> Vec<Finding> {
         }
     };
     let here = clock::wall();
-    let apart_ms = here.since(now).max(now.since(here));
-    let (level, message) = if apart_ms > CLOCKS_APART_MAX_MS {
-        (Level::Warn, format!("it answers; its clock and this host's are {apart_ms} ms apart"))
-    } else {
-        (Level::Ok, "it answers".to_owned())
+    let mut found = match store.probe().await {
+        Ok(probe) => judge(url, &probe),
+        Err(error) => vec![Finding::new(Level::Warn, "store", url, error)],
     };
-    vec![Finding::new(level, "store", url, message)]
+    let apart_ms = here.since(now).max(now.since(here));
+    if apart_ms > CLOCKS_APART_MAX_MS {
+        let message = format!("its clock and this host's are {apart_ms} ms apart");
+        found.push(Finding::new(Level::Warn, "store", url, message));
+    }
+    found
+}
+
+fn judge(url: &StoreUrl, probe: &Probe) -> Vec<Finding> {
+    let mut found = vec![Finding::new(Level::Ok, "store", url, format!("{} answers", probe.server))];
+    if probe.read_only {
+        let message =
+            format!("a read-only replica (role {}); MQS needs the server that takes writes", probe.role);
+        found.push(Finding::new(Level::Error, "store", url, message));
+    }
+    if let Some(policy) = probe.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction") {
+        let message = format!("maxmemory-policy is {policy}: leases may be thrown away; set noeviction");
+        found.push(Finding::new(Level::Warn, "store", url, message));
+    }
+    found
 }
 
 fn check_files(config: &Config) -> Vec<Finding> {
