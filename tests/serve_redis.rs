@@ -199,7 +199,7 @@ fn a_wrong_redis_is_named_and_its_password_is_not() {
     for (instance, culprit, word) in [
         (&wrong, "store.url", "Password authentication failed"),
         (&read_only, "store.url", "read only replica"),
-        (&bad_url, "mqs.toml", "rediss:/nowhere"),
+        (&bad_url, "mqs.toml:4", "store.url"),
     ] {
         let (code, said) = instance.refused();
         assert_eq!(code, Some(1), "{said}");
