@@ -61,7 +61,7 @@ struct List {
 struct Add {
     /// Its name
     id: NodeId,
-    /// Where it listens: sip:host[:port][;transport=tcp]
+    /// Where it listens: sip:HOST, sip:HOST:PORT, sip:HOST;transport=tcp
     uri: NodeUri,
     /// Channels that it may carry at once
     #[arg(long, value_name = "CHANNELS", value_parser = capacity())]
