@@ -24,7 +24,7 @@ check: ## what a maintainer wants checked beside the tests: format, lints, docum
 	@scripts/check
 
 bench: ## measure, write JSON to target/bench
-	$(CARGO) bench
+	$(CARGO) bench --bench dispatch
 
 clean: ## remove what was built
 	$(CARGO) clean
