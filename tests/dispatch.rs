@@ -227,6 +227,32 @@ async fn what_was_answered_without_the_store_is_counted_when_it_is_confirmed() {
     assert_eq!(scene.loads().await, [0, 0]);
 }
 
+#[tokio::test]
+async fn what_was_answered_without_the_store_is_known_to_it_soon_after_it_is_back() {
+    let scene = Scene::set(AWAY).await;
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let watch = tokio::spawn(scene.dispatcher.clone().watch(nodes::from_config(&config), false));
+    let mut tokens = Vec::new();
+    for n in 0..5 {
+        tokens.push(token(&scene.route(&format!("c{n}")).await.unwrap()));
+    }
+    scene.fault(HERE);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if scene.loads().await.iter().sum::<u32>() == 5 {
+            break;
+        }
+    }
+    assert_eq!(scene.loads().await.iter().sum::<u32>(), 5, "nobody has confirmed anything");
+    assert_eq!(scene.route("c0").await.unwrap().decision.outcome, Outcome::Repeat);
+    for token in &tokens {
+        assert_eq!(scene.settle(Verb::Confirm, token, "").await.unwrap(), "confirmed");
+        assert_eq!(scene.settle(Verb::Done, token, "").await.unwrap(), "ended");
+    }
+    assert_eq!(scene.loads().await, [0, 0]);
+    watch.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_not_waited_for() {
     let scene = Scene::set(HERE).await;

@@ -2,12 +2,14 @@
 //!
 //! Loads are stale then, and every instance sees the same stale loads: the greedy choice would send all of them to one node.
 //! So two nodes are drawn and the less occupied one is taken (the power of two choices).
+//!
+//! The answers are journalled, and the store adopts them when it is back.
 
-use crate::domain::id::{LeaseId, Slot};
+use crate::domain::id::{LeaseId, NodeId, Slot};
 use crate::domain::pool::{self, Loaded, Lookup, NoPick, Rules, TARGETS_MAX};
 use crate::domain::time::EpochMs;
 use crate::store::View;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// How long an answer is remembered for repeats.
@@ -22,8 +24,11 @@ pub struct Degraded(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {
-    answers: HashMap<LeaseId, Vec<Slot>>,
+    /// By name: the nodes of a file that was read before the store was seen have no slots there yet.
+    answers: HashMap<LeaseId, Vec<NodeId>>,
     order: VecDeque<(EpochMs, LeaseId)>,
+    /// Answers that the store does not know of yet.
+    journal: VecDeque<(EpochMs, LeaseId)>,
     /// Picks since the last view.
     own: HashMap<Slot, u32>,
 }
@@ -40,17 +45,43 @@ impl Degraded {
     ) -> Result<Vec<Slot>, NoPick> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.forget(now);
-        if let Some(known) = memory.answers.get(&lease) {
-            return Ok(known.clone());
+        let known =
+            memory.answers.get(&lease).map(|names| slots_of(view, names)).filter(|slots| !slots.is_empty());
+        if let Some(slots) = known {
+            return Ok(slots);
         }
         let loaded: Vec<Loaded> = view.loaded.iter().map(|n| memory.with_own(n)).collect();
         let targets = choose(lease, &loaded, lookup, rules)?;
         if let Some(first) = targets.first() {
             *memory.own.entry(*first).or_default() += 1;
         }
+        let names =
+            targets.iter().filter_map(|slot| view.at_slot(*slot)).map(|n| n.node.id.clone()).collect();
         memory.order.push_back((now, lease));
-        memory.answers.insert(lease, targets.clone());
+        memory.journal.push_back((now, lease));
+        memory.answers.insert(lease, names);
         Ok(targets)
+    }
+
+    /// At most `most` answers that the store does not know of yet, with their targets as the store numbers them. Answers older than
+    /// `held_ms` are left out: a lease of theirs would have ended by now, or the proxy confirms it itself.
+    pub fn journal(&self, view: &View, held_ms: u64, now: EpochMs, most: usize) -> Vec<(LeaseId, Vec<Slot>)> {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let young = memory.journal.iter().filter(|(at, _)| now.since(*at) < held_ms);
+        let named = young.filter_map(|(_, lease)| Some((*lease, slots_of(view, memory.answers.get(lease)?))));
+        named.take(most).collect()
+    }
+
+    /// The store knows these now, or need not know them any more.
+    pub fn adopted(&self, leases: &[LeaseId], held_ms: u64, now: EpochMs) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: HashSet<&LeaseId> = leases.iter().collect();
+        memory.journal.retain(|(at, lease)| now.since(*at) < held_ms && !known.contains(lease));
+    }
+
+    /// Whether the store has something to learn.
+    pub fn has_journal(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).journal.is_empty()
     }
 
     /// The next view has counted everything again.
@@ -71,8 +102,15 @@ impl Memory {
             }
             self.order.pop_front();
             self.answers.remove(&lease);
+            while self.journal.front().is_some_and(|(then, _)| *then <= at) {
+                self.journal.pop_front();
+            }
         }
     }
+}
+
+fn slots_of(view: &View, names: &[NodeId]) -> Vec<Slot> {
+    names.iter().filter_map(|name| view.node(name)).map(|n| n.node.slot).collect()
 }
 
 /// All that would do, without regard to room: drawn two at a time, the less occupied one first.
@@ -170,5 +208,6 @@ mod tests {
         }
         let memory = degraded.0.lock().unwrap();
         assert!(memory.answers.len() <= REMEMBERED_MAX && memory.order.len() <= REMEMBERED_MAX);
+        assert!(memory.journal.len() <= REMEMBERED_MAX);
     }
 }

@@ -5,8 +5,10 @@
 use super::Dispatcher;
 use super::seen::Pool;
 use super::{error_word, nodes};
+use crate::clock;
+use crate::domain::lease::Settle;
 use crate::domain::node::NodeState;
-use crate::store::StoreError;
+use crate::store::{SettleOne, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -19,6 +21,9 @@ const STEWARD_MS: u64 = 5_000;
 
 /// The most leases that one sweep takes out, so that a sweep never holds up a pick.
 const SWEEP_MAX: u32 = 256;
+
+/// The most answers that the store is told of at once.
+const ADOPT_MAX: usize = 256;
 
 /// The most sweeps of one pool in one round.
 const SWEEPS_MAX: u32 = 40;
@@ -70,6 +75,7 @@ impl Dispatcher {
         for pool in self.pools() {
             pool.restore().await?;
             pool.refresh().await?;
+            pool.adopt().await?;
         }
         if sweep && self.store.hold_steward(&self.settings.instance, STEWARD_MS).await? {
             for pool in self.pools() {
@@ -96,6 +102,28 @@ impl Dispatcher {
 }
 
 impl Pool {
+    /// Tells the store what was answered without it. The proxy's own words count more, whichever comes first.
+    async fn adopt(&self) -> Result<(), StoreError> {
+        let held_ms = self.settings.rules.life.held_ms;
+        while self.degraded.has_journal() {
+            let seen = self.seen();
+            let some = self.degraded.journal(&seen.view, held_ms, clock::wall(), ADOPT_MAX);
+            let (leases, batch): (Vec<_>, Vec<_>) = some
+                .into_iter()
+                .map(|(lease, targets)| (lease, SettleOne { lease, verb: Settle::Adopt { targets } }))
+                .unzip();
+            if batch.is_empty() {
+                // What is left is too old.
+                self.degraded.adopted(&[], held_ms, clock::wall());
+                break;
+            }
+            self.store().settle(&self.id, &self.settings.rules, &seen.view, &batch).await?;
+            info!(pool = %self.id, count = leases.len(), "answers given without the store are known to it now");
+            self.degraded.adopted(&leases, held_ms, clock::wall());
+        }
+        Ok(())
+    }
+
     /// Gives the definitions back to a store that lost its memory.
     async fn restore(&self) -> Result<(), StoreError> {
         let last = self.seen();

@@ -84,6 +84,11 @@ pub enum Settle {
     },
     /// The dialog is over, or never was.
     Done,
+    /// These targets were answered without the store, and the first one was given the call.
+    Adopt {
+        /// In order; without any, nothing happens.
+        targets: Vec<Slot>,
+    },
 }
 
 /// What became of it.
@@ -131,6 +136,7 @@ pub fn settle(
         Settle::Confirm { branch, slot, latest } => confirm(known, *branch, *slot, *latest, life, now),
         Settle::Fail { branch } => fail(known, *branch, life, now),
         Settle::Done => done(known, now),
+        Settle::Adopt { targets } => adopt(known, targets, life, now),
     }
 }
 
@@ -201,6 +207,25 @@ fn done(known: Option<Lease>, now: EpochMs) -> (Option<Lease>, Settled) {
         Some(lease) => (Some(Lease::ended(lease.targets, lease.attempt, now)), Settled::Ended),
         // Remembered all the same: a CONFIRM that comes after it must not bring the lease to life.
         None => (Some(Lease::ended(Vec::new(), 0, now)), Settled::Already),
+    }
+}
+
+fn adopt(known: Option<Lease>, targets: &[Slot], life: Lifetimes, now: EpochMs) -> (Option<Lease>, Settled) {
+    if targets.is_empty() {
+        return (known, Settled::Gone);
+    }
+    match known {
+        Some(lease) if lease.state == LeaseState::Ended => (Some(lease), Settled::Gone),
+        // The proxy has spoken since: it knows better.
+        Some(lease) if lease.state == LeaseState::Confirmed || lease.attempt > 0 => {
+            (Some(lease), Settled::Already)
+        }
+        // Held: the store had chosen, too late for the proxy, which was given these targets.
+        Some(_) | None => {
+            let targets = targets.iter().copied().map(Some).collect();
+            let lease = Lease { state: LeaseState::Held, attempt: 0, targets, expires: now + life.held_ms };
+            (Some(lease), Settled::Adopted)
+        }
     }
 }
 
@@ -276,6 +301,22 @@ mod tests {
         );
         let late = Settle::Confirm { branch: 0, slot: Some(Slot(3)), latest: T };
         assert_eq!(run(None, &[late]).0, [Settled::Gone]);
+    }
+
+    #[test]
+    fn an_answer_given_without_the_store_is_adopted_unless_the_proxy_has_spoken_since() {
+        let adopt = || Settle::Adopt { targets: vec![Slot(8), Slot(2)] };
+        let (said, slot) = run(None, &[adopt(), Settle::Fail { branch: 0 }]);
+        assert_eq!(said, [Settled::Adopted, Settled::Moved { attempt: 1, slot: Slot(2) }]);
+        assert_eq!(slot, Some(Slot(2)));
+        assert_eq!(run(held(), &[adopt()]).1, Some(Slot(8)), "the store had chosen another one, too late");
+        assert_eq!(
+            run(held(), &[confirm(0, Some(4)), adopt()]),
+            (vec![Settled::Confirmed, Settled::Already], Some(Slot(4)))
+        );
+        assert_eq!(run(held(), &[Settle::Fail { branch: 0 }, adopt()]).1, Some(Slot(2)));
+        assert_eq!(run(None, &[Settle::Done, adopt()]), (vec![Settled::Already, Settled::Gone], None));
+        assert_eq!(run(None, &[Settle::Adopt { targets: vec![] }]), (vec![Settled::Gone], None));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub enum Verb {
     Confirm { branch: u8, slot: Option<u8>, late: bool },
     Fail(u8),
     Done,
+    Adopt(Vec<u8>),
 }
 
 #[derive(Clone, Debug)]
@@ -193,6 +194,9 @@ fn settle(verb: &Verb, now: EpochMs) -> Settle {
         },
         Verb::Fail(branch) => Settle::Fail { branch: *branch },
         Verb::Done => Settle::Done,
+        Verb::Adopt(slots) => {
+            Settle::Adopt { targets: slots.iter().map(|slot| Slot(u16::from(*slot))).collect() }
+        }
     }
 }
 
@@ -288,6 +292,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         4 => (0..3u8, slot, prop::bool::weighted(0.1)).prop_map(|(branch, slot, late)| Verb::Confirm { branch, slot, late }),
         3 => (0..3u8).prop_map(Verb::Fail),
         3 => Just(Verb::Done),
+        2 => prop::collection::vec(0..7u8, 0..3).prop_map(Verb::Adopt),
     ]
 }
 

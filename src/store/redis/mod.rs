@@ -163,6 +163,10 @@ impl RedisStore {
                 }
                 Settle::Fail { branch } => call.text("F").number(*branch).text("").number(0u8),
                 Settle::Done => call.text("D").number(0u8).text("").number(0u8),
+                Settle::Adopt { targets } => {
+                    let known = targets.iter().filter(|slot| slot.0 < Slot::COUNT).map(ToString::to_string);
+                    call.text("O").number(0u8).text(&known.collect::<Vec<_>>().join(",")).number(0u8)
+                }
             };
         }
         match self.conn.run(OP, call).await? {

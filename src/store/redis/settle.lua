@@ -2,7 +2,7 @@
 --
 -- KEYS  lease, own, ver, touch, at, tomb, then every shelf of the pool
 -- ARGV  version of the definitions that the shelves are of, lifetime of a held lease, of a confirmed one, of the memory of
---       an ended one (all ms), then for each verb: lease id, verb (C, F, D), branch, slot or '', latest expiry
+--       an ended one (all ms), then for each verb: lease id, verb (C, F, D, O), branch, slot or '' (O: slots), latest expiry
 -- Gives for each verb C (confirmed), R (already), A (adopted), 'M attempt slot' (moved), E (ended), S (stale) or G (gone);
 --       or, if the definitions are of another version, only that version.
 
@@ -72,6 +72,15 @@ local function done(lease)
 end
 
 -- What was there before, and what is there now; a lease may be asked about more than once in a batch.
+local function adopt(lease, targets)
+  if targets == '' then return lease, 'G' end
+  if lease then
+    if lease.state == 'E' then return lease, 'G' end
+    if lease.state == 'C' or lease.attempt > 0 then return lease, 'R' end
+  end
+  return unfold({ state = 'H', attempt = 0, targets = targets, expires = now + held_ms }), 'A'
+end
+
 local ids, before, leases, changed = {}, {}, {}, {}
 for i = 5, #ARGV, 5 do
   if before[ARGV[i]] == nil then
@@ -95,6 +104,8 @@ for i = 5, #ARGV, 5 do
     lease, said = confirm(known, branch, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
   elseif verb == 'F' then
     lease, said, moved_to = fail(known, branch)
+  elseif verb == 'O' then
+    lease, said = adopt(known, ARGV[i + 3])
   else
     lease, said = done(known)
   end
