@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab setup check bench clean
+.PHONY: help run test lab setup check fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ lab: setup ## the lab tests alone: real calls through real parts
 
 check: ## what a maintainer wants checked beside the tests: format, lints, documentation, dependency policy
 	@scripts/check
+
+FUZZ_SECONDS ?= 600
+
+fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
+	MQS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture --test-threads=2
 
 bench: ## measure, write JSON to target/bench
 	$(CARGO) bench --bench dispatch

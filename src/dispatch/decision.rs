@@ -178,6 +178,9 @@ pub fn table_around(view: &View, targets: &[Slot], lookup: &Lookup, rules: &Rule
     table(view, &verdicts, lookup, rules)
 }
 
+/// The most rows of tables that are kept: with a thousand nodes, a hundred decisions have their table.
+const ROWS_MAX: usize = 100_000;
+
 /// The last decisions, by Call-ID.
 pub struct Ring {
     size: usize,
@@ -188,6 +191,11 @@ pub struct Ring {
 struct Kept {
     order: VecDeque<Arc<Decision>>,
     by_call: HashMap<String, Arc<Decision>>,
+    /// How many have left `order`: the decision with number n is at n - gone.
+    gone: usize,
+    /// Decisions with a table, by number, and the rows of each.
+    tables: VecDeque<(usize, usize)>,
+    rows: usize,
 }
 
 impl Ring {
@@ -196,24 +204,131 @@ impl Ring {
         Ring { size, kept: Mutex::new(Kept::default()) }
     }
 
-    /// Keeps one; the oldest goes when the ring is full.
+    /// Keeps one; the oldest goes when the ring is full, and the oldest tables go when they have too many rows.
     pub fn put(&self, decision: Arc<Decision>) {
         if self.size == 0 {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.order.len() >= self.size
-            && let Some(oldest) = kept.order.pop_front()
-            && kept.by_call.get(&oldest.call_id).is_some_and(|d| Arc::ptr_eq(d, &oldest))
-        {
-            kept.by_call.remove(&oldest.call_id);
+        if kept.order.len() >= self.size {
+            kept.drop_oldest();
+        }
+        let rows = decision.nodes.as_ref().map_or(0, Vec::len);
+        if rows > 0 {
+            let number = kept.gone + kept.order.len();
+            kept.tables.push_back((number, rows));
+            kept.rows += rows;
         }
         kept.by_call.insert(decision.call_id.clone(), decision.clone());
         kept.order.push_back(decision);
+        while kept.rows > ROWS_MAX && kept.tables.len() > 1 {
+            kept.drop_oldest_table();
+        }
     }
 
     /// The last decision for this Call-ID.
     pub fn get(&self, call_id: &str) -> Option<Arc<Decision>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_call.get(call_id).cloned()
+    }
+}
+
+impl Kept {
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.order.pop_front() else { return };
+        if let Some((number, rows)) = self.tables.front().copied()
+            && number == self.gone
+        {
+            self.tables.pop_front();
+            self.rows -= rows;
+        }
+        self.gone += 1;
+        if self.by_call.get(&oldest.call_id).is_some_and(|d| Arc::ptr_eq(d, &oldest)) {
+            self.by_call.remove(&oldest.call_id);
+        }
+    }
+
+    /// The decision stays, without its table.
+    fn drop_oldest_table(&mut self) {
+        let Some((number, rows)) = self.tables.pop_front() else { return };
+        self.rows -= rows;
+        let Some(place) = number.checked_sub(self.gone).and_then(|at| self.order.get_mut(at)) else { return };
+        let thin = Arc::new(Decision { nodes: None, ..(**place).clone() });
+        let fat = std::mem::replace(place, thin.clone());
+        if let Some(found) = self.by_call.get_mut(&thin.call_id)
+            && Arc::ptr_eq(found, &fat)
+        {
+            *found = thin;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(call_id: usize, rows: usize) -> Arc<Decision> {
+        let row = Row {
+            node: String::new(),
+            zone: None,
+            tags: Vec::new(),
+            state: "active",
+            load: 0,
+            capacity: 1,
+            room: None,
+            occupancy: 0.0,
+            occupancy_after: 1.0,
+            verdict: "eligible",
+            detail: None,
+        };
+        Arc::new(Decision {
+            call_id: call_id.to_string(),
+            request_uri: String::new(),
+            source: None,
+            kind: "new",
+            pool: String::new(),
+            zone: None,
+            emergency: false,
+            at_ms: 0,
+            took_us: 0,
+            lease: String::new(),
+            outcome: Outcome::Routed,
+            targets: Vec::new(),
+            reasons: BTreeMap::new(),
+            dry: false,
+            nodes: (rows > 0).then(|| vec![row; rows]),
+        })
+    }
+
+    fn rows(ring: &Ring, call_id: usize) -> Option<usize> {
+        ring.get(&call_id.to_string()).map(|d| d.nodes.as_ref().map_or(0, Vec::len))
+    }
+
+    #[test]
+    fn the_oldest_decision_goes_when_the_ring_is_full() {
+        let ring = Ring::new(3);
+        for n in 0..5 {
+            ring.put(decision(n % 4, 1));
+        }
+        // 0 was decided twice; the first time is forgotten, the second is not.
+        assert_eq!([0, 1, 2, 3].map(|n| rows(&ring, n)), [Some(1), None, Some(1), Some(1)]);
+        let kept = ring.kept.lock().unwrap();
+        assert_eq!((kept.order.len(), kept.by_call.len(), kept.tables.len(), kept.rows), (3, 3, 3, 3));
+    }
+
+    #[test]
+    fn the_oldest_tables_go_when_they_have_too_many_rows_and_their_decisions_stay() {
+        let ring = Ring::new(4);
+        let large = ROWS_MAX / 2;
+        for (n, rows) in [(0, large), (1, 0), (2, large)] {
+            ring.put(decision(n, rows));
+        }
+        assert_eq!([0, 1, 2].map(|n| rows(&ring, n)), [Some(large), Some(0), Some(large)]);
+        ring.put(decision(3, 1));
+        assert_eq!([0, 1, 2, 3].map(|n| rows(&ring, n)), [Some(0), Some(0), Some(large), Some(1)]);
+        for n in 4..9 {
+            ring.put(decision(n, large));
+            assert!(ring.kept.lock().unwrap().rows <= ROWS_MAX);
+        }
+        assert_eq!([5, 6, 7, 8].map(|n| rows(&ring, n)), [Some(0), Some(0), Some(large), Some(large)]);
     }
 }

@@ -9,6 +9,10 @@ use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The most leases that a pool remembers beyond what its nodes may carry: those that are over, and emergency calls. Ten
+/// thousand calls a second leave 350,000 that are over. Of more, those go early that would be forgotten next.
+pub const SPARE_LEASES_MAX: usize = 500_000;
+
 /// A clock that the store reads; tests bring their own.
 pub type ClockFn = Box<dyn Fn() -> EpochMs + Send + Sync>;
 
@@ -116,6 +120,8 @@ struct PoolState {
     /// In the order of `records`; the loads are kept equal to the live leases.
     loaded: Vec<Loaded>,
     index_of: HashMap<Slot, usize>,
+    /// Channels of all nodes together.
+    capacity: usize,
     leases: HashMap<LeaseId, Lease>,
     /// Every known lease by the time at which it expires or is forgotten.
     by_expiry: BTreeSet<(EpochMs, LeaseId)>,
@@ -163,11 +169,20 @@ impl PoolState {
         self.take(id, now);
         // One that is over at once (confirmed after its latest time) was never counted: kept, it would be taken off twice.
         if let Some(lease) = lease.filter(|lease| lease.expires > now) {
+            self.make_room(now);
             if let Some(slot) = lease.counted_on(now) {
                 self.count(slot, 1);
             }
             self.by_expiry.insert((lease.expires, id));
             self.leases.insert(id, lease);
+        }
+    }
+
+    /// Forgets what would be forgotten next, where there is more than a pool remembers.
+    fn make_room(&mut self, now: EpochMs) {
+        while self.leases.len() >= self.capacity.saturating_add(SPARE_LEASES_MAX) {
+            let Some((_, id)) = self.by_expiry.first().copied() else { return };
+            self.take(id, now);
         }
     }
 
@@ -233,6 +248,56 @@ impl PoolState {
                 touched: touched.get(&r.node.slot).copied().unwrap_or(0),
             })
             .collect();
+        let capacity: u64 = self.records.iter().map(|r| u64::from(r.node.capacity)).sum();
+        self.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
         self.index_of = self.records.iter().enumerate().map(|(i, r)| (r.node.slot, i)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::lease::{Lifetimes, Settle};
+    use crate::domain::pool::Rules;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const RULES: PoolRules = PoolRules {
+        choose: Rules { agent_reserve_pm: 0, zone_spill_pm: 800, targets_max: 1 },
+        life: Lifetimes { held_ms: 30_000, call_max_ms: 14_400_000 },
+    };
+
+    #[tokio::test]
+    async fn what_is_over_is_remembered_within_a_limit() {
+        let time = Arc::new(AtomicU64::new(1_000_000));
+        let clock = time.clone();
+        let store = MemoryStore::new(Box::new(move || EpochMs(clock.fetch_add(1, Ordering::Relaxed))));
+        let (pool, view): (PoolId, _) = ("p".parse().unwrap(), View::empty());
+        let lease = |n: usize| LeaseId((n as u128).to_be_bytes());
+        let over = SPARE_LEASES_MAX + 1_000;
+        let done: Vec<_> = (0..over).map(|n| SettleOne { lease: lease(n), verb: Settle::Done }).collect();
+        // Tokens of leases that nobody knows any more: valid, and as many as somebody has kept.
+        for batch in done.chunks(1_000) {
+            store.settle(&pool, &RULES, &view, batch).await.unwrap();
+        }
+        let latest = EpochMs(u64::MAX);
+        let confirm = |n: usize| SettleOne {
+            lease: lease(n),
+            verb: Settle::Confirm { branch: 0, slot: Some(Slot(0)), latest },
+        };
+        {
+            let pools = store.lock();
+            let state = pools.get(&pool).unwrap();
+            assert_eq!((state.leases.len(), state.by_expiry.len()), (SPARE_LEASES_MAX, SPARE_LEASES_MAX));
+        }
+        let said = store.settle(&pool, &RULES, &view, &[confirm(over - 1), confirm(0)]).await.unwrap();
+        assert_eq!(
+            said,
+            [Settled::Gone, Settled::Adopted],
+            "the oldest was forgotten early, the newest was not"
+        );
+        time.fetch_add(40_000, Ordering::Relaxed);
+        store.sweep(&pool, &view, u32::MAX).await.unwrap();
+        assert_eq!(store.lock().get(&pool).unwrap().leases.len(), 1, "the adopted one");
     }
 }

@@ -271,7 +271,9 @@ fn named(error: serde_path_to_error::Error<serde_json::Error>) -> BadRequest {
     // A member that is there twice is found when its path is left already; serde says which it was.
     let twice = || text.strip_prefix("duplicate field `")?.split('`').next();
     let reason = if twice().is_some() { "given twice".to_owned() } else { cut(&for_people(&text)) };
-    BadRequest { field: shorten(twice().or(member).unwrap_or("body")), reason }
+    // A member may have an empty name; an error may not.
+    let culprit = twice().or(member).filter(|name| !name.is_empty());
+    BadRequest { field: shorten(culprit.unwrap_or("body")), reason }
 }
 
 /// The names of Rust's types in words.
@@ -367,6 +369,7 @@ mod tests {
             (r#"{"call_id":"a\r\nX: y","request_uri":"sip:a@b"}"#, "call_id"),
             (r#"{"call_id":"<null>","request_uri":"sip:a@b"}"#, "call_id"),
             (r#"["c","sip:a@b"]"#, "body"),
+            (r#"{"":1}"#, "body"),
             ("", "body"),
         ] {
             assert_eq!(route_ask(body.as_bytes()).unwrap_err().field, field, "{body}");

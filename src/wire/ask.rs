@@ -14,6 +14,9 @@ pub const CALL_ID_MAX: usize = 256;
 
 const LIST_MAX: usize = 64;
 
+/// How much is repeated of what a value's own parser said, in characters.
+const SAID_MAX: usize = 160;
+
 /// A Call-ID that was checked: 1 … 256 printable ASCII bytes without blanks (RFC 3261 §25.1 `callid` allows no others).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(Box<str>);
@@ -192,7 +195,9 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    text.parse().map_err(|e: T::Err| BadRequest::new(field, format!("{:?}: {e}", shorten(text))))
+    // Some errors quote their part of the text whole; what is refused must not make a long answer.
+    let said = |e: T::Err| e.to_string().chars().take(SAID_MAX).collect::<String>();
+    text.parse().map_err(|e| BadRequest::new(field, format!("{:?}: {}", shorten(text), said(e))))
 }
 
 /// Parses a list of names.
@@ -279,6 +284,8 @@ mod tests {
         }
         assert!(RouteAsk::parse(&"x".repeat(256), "sip:a@b", "").is_ok());
         assert_eq!(refused("c", "<null>", ""), "request_uri");
+        let long = RouteAsk::parse("c", &format!("{}:a", "x".repeat(1000)), "").unwrap_err();
+        assert!(long.reason.starts_with("\"xxx") && long.reason.len() < 300, "{}", long.reason);
         for (attributes, field) in [
             ("colour=red", "colour"),
             ("cs=-1", "cs"),
