@@ -1,6 +1,6 @@
 //! What was answered, and why: kept so that "why this Asterisk?" can be asked afterwards.
 
-use crate::domain::id::Slot;
+use crate::domain::id::{LeaseId, Slot};
 use crate::domain::pool::{self, Lookup, Rules, Verdict};
 use crate::store::View;
 use crate::wire::refusal::RefusalWord;
@@ -178,7 +178,7 @@ pub fn table_around(view: &View, targets: &[Slot], lookup: &Lookup, rules: &Rule
     table(view, &verdicts, lookup, rules)
 }
 
-/// The last decisions, by Call-ID.
+/// The last decisions, by Call-ID and by lease.
 pub struct Ring {
     size: usize,
     kept: Mutex<Kept>,
@@ -186,8 +186,9 @@ pub struct Ring {
 
 #[derive(Default)]
 struct Kept {
-    order: VecDeque<Arc<Decision>>,
+    order: VecDeque<(LeaseId, Arc<Decision>)>,
     by_call: HashMap<String, Arc<Decision>>,
+    by_lease: HashMap<LeaseId, Arc<Decision>>,
 }
 
 impl Ring {
@@ -197,19 +198,30 @@ impl Ring {
     }
 
     /// Keeps one; the oldest goes when the ring is full.
-    pub fn put(&self, decision: Arc<Decision>) {
+    pub fn put(&self, lease: LeaseId, decision: Arc<Decision>) {
         if self.size == 0 {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.order.len() >= self.size
-            && let Some(oldest) = kept.order.pop_front()
-            && kept.by_call.get(&oldest.call_id).is_some_and(|d| Arc::ptr_eq(d, &oldest))
+            && let Some((of, oldest)) = kept.order.pop_front()
         {
-            kept.by_call.remove(&oldest.call_id);
+            if kept.by_call.get(&oldest.call_id).is_some_and(|d| Arc::ptr_eq(d, &oldest)) {
+                kept.by_call.remove(&oldest.call_id);
+            }
+            if kept.by_lease.get(&of).is_some_and(|d| Arc::ptr_eq(d, &oldest)) {
+                kept.by_lease.remove(&of);
+            }
         }
         kept.by_call.insert(decision.call_id.clone(), decision.clone());
-        kept.order.push_back(decision);
+        kept.by_lease.insert(lease, decision.clone());
+        kept.order.push_back((lease, decision));
+    }
+
+    /// The Call-ID of a lease, for the log: a token does not hold it.
+    pub fn call_of(&self, lease: LeaseId) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.by_lease.get(&lease).map(|decision| decision.call_id.clone())
     }
 
     /// The last decision for this Call-ID.
