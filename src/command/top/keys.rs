@@ -62,6 +62,8 @@ pub struct Reach {
 }
 
 /// The choice after a key.
+// Of some twenty sorts of keys most mean nothing here.
+#[allow(clippy::wildcard_enum_match_arm)]
 pub fn press(choice: Choice, key: KeyEvent, reach: Reach) -> Choice {
     // Some terminals also tell when a key is let go.
     if key.kind == KeyEventKind::Release {
