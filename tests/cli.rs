@@ -84,10 +84,11 @@ impl House {
             }
         });
         let mut log = Vec::new();
-        while !log.last().is_some_and(|line: &String| line.contains(" ready ")) {
+        let ready = |line: &String| line.contains(" ready ") || line.contains("\"ready\"");
+        while !log.last().is_some_and(ready) {
             log.push(lines.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{log:#?}")));
         }
-        Service { process, log }
+        Service { process, log, lines }
     }
 
     /// Asks the service of this house. Directory and tokens are replaced: `DIR`, `TOKEN`.
@@ -122,6 +123,8 @@ fn without_chance(word: &str) -> &str {
 struct Service {
     process: Child,
     log: Vec<String>,
+    /// What is logged after it was ready.
+    lines: mpsc::Receiver<String>,
 }
 
 impl Service {
@@ -162,6 +165,9 @@ fn every_help_has_examples_and_fits_into_100_columns() {
         &["node", "set"],
         &["node", "drain"],
         &["node", "remove"],
+        &["top"],
+        &["completions"],
+        &["man"],
     ];
     for verb in verbs {
         let (code, out, err) = run(&[verb, &["--help"][..]].concat());
@@ -196,6 +202,9 @@ fn a_wrong_command_line_ends_with_2() {
         (&["node", "set", "ast4"], "the following required arguments were not provided"),
         (&["node", "drain", "ast4", "--timeout", "5"], "--wait"),
         (&["demo", "--nodes", "1"], "1 is not in 2..=24"),
+        (&["top", "--interval", "0.1"], "0.1 is not in 0.2..=60"),
+        (&["top", "--interval", "NaN"], "NaN is not in 0.2..=60"),
+        (&["completions", "tcsh"], "[possible values: bash, zsh, fish]"),
     ] {
         let (code, out, err) = run(args);
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
@@ -433,6 +442,156 @@ fn leases_are_settled_by_hand_and_a_drain_waits_for_them() {
     assert_eq!(
         (code, out.as_str(), err.as_str()),
         (0, "ast2 is drained: it carries no call\n", "ast2: 1 call left\n")
+    );
+}
+
+#[test]
+fn top_prints_one_reading_where_there_is_no_terminal() {
+    let house = House::new(NODES);
+    fails(
+        run(&["top", "--socket", "/nowhere/x.sock"]),
+        1,
+        "mqs: cannot look at the instance: no instance answers at /nowhere/x.sock: No such file or directory (os error 2)\n",
+    );
+    let _service = house.serve();
+    assert_eq!(house.ask(&["route", "call-1", "sip:100@example.com"]).0, 0);
+    assert_eq!(house.ask(&["route", "call-2", "sip:100@example.com", "--tag", "fax"]).0, 1);
+    let (code, out, err) = house.ask(&["top", "--once"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (head, tables) = out.split_once("\n\n").unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(head.starts_with(&format!("instance      DIR/http.sock mqs {version}, up ")), "{head}");
+    for said in ["\nlookups ", "/s: routed ", ", nonode ", " (since the start)\n", "\nlatency       p50 0."] {
+        assert!(head.contains(said), "{said}: {head}");
+    }
+    assert!(head.ends_with("\nconnections   http 1"), "{head}");
+    let (pools, nodes) = tables.split_once("\n\n").unwrap();
+    let totals = "\
+POOL     NODES  ACTIVE  LOAD  CAPACITY  OCCUPANCY
+default      3       2     1      1500      0.1 %";
+    assert_eq!(pools, totals);
+    let columns = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().map(ToOwned::to_owned).collect();
+        (words[..4].join(" "), words[words.len() - 4..].join(" "))
+    };
+    let nodes: Vec<_> = nodes.lines().map(columns).collect();
+    let columns = |head: &str, tail: &str| (head.to_owned(), tail.to_owned());
+    assert_eq!(nodes[0], columns("POOL NODE ZONE STATE", "SINCE LOAD CAPACITY OCCUPANCY"));
+    assert_eq!(nodes[1], columns("default ast1 a active", "1 900 0.1 %"));
+    assert_eq!(nodes[3], columns("default ast3 - draining", "0 30 0.0 %"));
+    assert_eq!(house.ask(&["top"]).0, 0, "a pipe is no terminal");
+
+    let reading: Value = serde_json::from_str(&house.ask(&["top", "--json"]).1).unwrap();
+    assert_eq!((&reading["version"], &reading["since_start"]), (&version.into(), &true.into()));
+    assert_eq!((&reading["nodes"][0]["id"], &reading["nodes"][0]["load"]), (&"ast1".into(), &1.into()));
+    assert_eq!((&reading["pools"][0]["pool"], &reading["pools"][0]["load"]), (&"default".into(), &1.into()));
+    assert!(reading["rates"]["lookups_per_s"]["routed"].as_f64().unwrap() > 0.0, "{reading}");
+    assert!(reading["rates"]["p99"]["at"].as_f64().unwrap() > 0.0, "{reading}");
+}
+
+#[test]
+fn seconds_without_the_store_are_counted_and_shown() {
+    let house = House::new(NODES);
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap();
+    fs::write(house.path("secret"), "sixteen bytes or more\n").unwrap();
+    let text = text.replace("memory:", "redis://127.0.0.1:1");
+    let text = format!("{text}[token]\nsecret_file = \"{}\"\n", house.path("secret"));
+    fs::write(house.path("mqs.toml"), text).unwrap();
+    let _service = house.serve();
+    assert_eq!(house.ask(&["route", "call-1", "sip:100@example.com"]).0, 0);
+    std::thread::sleep(Duration::from_millis(1500));
+    let reading: Value = serde_json::from_str(&house.ask(&["top", "--json"]).1).unwrap();
+    let seconds = reading["rates"]["degraded_s"].as_f64().unwrap();
+    assert!((0.9..60.0).contains(&seconds), "{reading}");
+    assert_eq!(reading["rates"]["degraded_share"], 1.0, "{reading}");
+    let (code, out, _) = house.ask(&["top"]);
+    assert!(code == 0 && out.ends_with("The store is away: loads and states are old.\n"), "{out}");
+}
+
+#[test]
+fn shells_complete_every_verb() {
+    for (shell, start) in [("bash", "_mqs() {"), ("zsh", "#compdef mqs"), ("fish", "complete -c mqs")] {
+        let (code, out, err) = run(&["completions", shell]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains(start), "{shell}");
+        for word in ["serve", "explain", "drain", "top", "interval"] {
+            assert!(out.contains(word), "{shell}: {word}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), out).unwrap();
+        // Where the shell is installed, it must take it.
+        if let Ok(checked) = Command::new(shell).arg("-n").arg(file.path()).output() {
+            assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+}
+
+#[test]
+fn there_is_a_man_page_for_every_verb() {
+    let (code, page, err) = run(&["man"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        page.contains(".TH mqs 1") && page.contains("mqs\\-node(1)") && page.contains("Exit codes"),
+        "{page}"
+    );
+    let house = tempfile::tempdir().unwrap();
+    let dir = house.path().to_str().unwrap();
+    let (code, out, err) = run(&["man", "--dir", dir]);
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!((code, out, err.as_str()), (0, format!("{} pages in {dir}\n", names.len()), ""));
+    for name in ["mqs.1", "mqs-serve.1", "mqs-top.1", "mqs-node.1", "mqs-node-drain.1"] {
+        assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
+    }
+    let drain = fs::read_to_string(house.path().join("mqs-node-drain.1")).unwrap();
+    assert!(drain.contains("mqs node drain") && drain.contains("\\-\\-wait"), "{drain}");
+    let (code, _, err) = run(&["man", "--dir", "/nowhere"]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("mqs: cannot write the man pages: /nowhere/mqs.1: "), "{err}");
+}
+
+#[test]
+fn a_log_in_json_is_json_and_names_the_call() {
+    let house = House::new(NODES);
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap();
+    let log = "[log]\nformat = \"json\"\nfilter = \"mqs=trace\"\n";
+    fs::write(house.path("mqs.toml"), format!("{text}{log}")).unwrap();
+    let mut service = house.serve();
+    let call = "a\"b\\c{}@example.com";
+    let (code, out, err) = house.ask_as_it_is(&["route", call, "sip:100@example.com", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let token = document["mqs"]["token"].as_str().unwrap();
+    assert_eq!(house.ask(&["confirm", token]).1, "confirmed\n");
+    assert_eq!(house.ask(&["fail", token, "--branch", "0", "--code", "503"]).0, 0);
+    assert_eq!(house.ask(&["done", token]).1, "ended\n");
+    assert_eq!(house.ask(&["route", "call-2", "sip:100@example.com", "--tag", "fax"]).0, 1);
+    assert_eq!(service.signal("TERM"), 0);
+    let mut lines = std::mem::take(&mut service.log);
+    lines.extend(service.lines.iter());
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    assert!(
+        lines.iter().all(|line| line["timestamp"].is_string() && line["level"].is_string()),
+        "{lines:#?}"
+    );
+    let about_it: Vec<&str> = lines
+        .iter()
+        .filter(|line| line["call_id"] == call)
+        .filter_map(|line| line["message"].as_str())
+        .collect();
+    assert_eq!(about_it, ["routed", "settled", "settled", "settled"], "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line["call_id"] == "call-2" && line["message"] == "refused"),
+        "{lines:#?}"
+    );
+    let of_leases = lines.iter().filter(|line| line["lease"].is_string());
+    assert!(
+        of_leases.clone().count() >= 4 && of_leases.clone().all(|line| line["call_id"] == call),
+        "{lines:#?}"
     );
 }
 

@@ -6,6 +6,7 @@
 
 mod support;
 
+use mqs::domain::time::EpochMs;
 use mqs::telemetry::metrics::{Metrics, NodeSample};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -123,12 +124,19 @@ fn every_metric_is_documented_and_no_other() {
     metrics.store_error("pick", "timeout");
     metrics.batch("pick", 3);
     metrics.expired(1);
+    metrics.degraded(Duration::from_secs(1));
+    metrics.started(EpochMs(1));
+    let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());
     let rendered = metrics.render(&[NodeSample { pool, node, state: "active", load: 1, capacity: 2 }]);
     let mut served = BTreeSet::new();
     for line in rendered.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let (family, kind) = line.split_once(' ').unwrap();
-        let name = if kind == "counter" { format!("{family}_total") } else { family.to_owned() };
+        let name = match kind {
+            "counter" => format!("{family}_total"),
+            "info" => format!("{family}_info"),
+            _ => family.to_owned(),
+        };
         let sample = if kind == "histogram" { format!("{family}_sum") } else { name.clone() };
         let sample = rendered.lines().find(|l| l.starts_with(&sample)).unwrap_or_else(|| panic!("{sample}"));
         let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);

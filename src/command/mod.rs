@@ -3,25 +3,29 @@
 //! * [`serve`]: the service itself · [`check`]: is the configuration right, and will it work here · [`demo`]: all of it in one
 //!   process, with stand-ins for nodes and callers
 //! * [`route`], [`settle`], [`explain`], [`node`]: ask a running instance, by [`client`]
+//! * [`top`]: watch a running instance · [`completions`], [`man`]: for shells, and for reading
 //! * [`output`]: tables, colours, errors · [`decision`]: a decision, shown to people · `notify`: systemd
 //!
 //! Exit codes: 0 done · 1 it could not be done; standard error says why · 2 the command line is wrong.
 
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod decision;
 pub mod demo;
 pub mod explain;
+pub mod man;
 pub mod node;
 mod notify;
 pub mod output;
 pub mod route;
 pub mod serve;
 pub mod settle;
+pub mod top;
 
 use crate::clock::Stopwatch;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -30,6 +34,7 @@ Examples:
   mqs check /etc/mqs/mqs.toml                   is the configuration right, and do the nodes answer?
   mqs serve --config /etc/mqs/mqs.toml          run the service
   mqs node list                                 nodes with their load
+  mqs top                                       the same and more, as it changes
   mqs route call-1 sip:100@example.com --dry --explain
                                                 which node would a call get, and why?
 
@@ -51,9 +56,12 @@ enum Verb {
     Route(route::Args),
     Explain(explain::Args),
     Node(node::Args),
+    Top(top::Args),
     Confirm(settle::Confirm),
     Fail(settle::Fail),
     Done(settle::Done),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -67,14 +75,22 @@ pub fn main() -> ExitCode {
         Verb::Route(args) => wait(route::run(args)),
         Verb::Explain(args) => wait(explain::run(args)),
         Verb::Node(args) => wait(node::run(args)),
+        Verb::Top(args) => wait(top::run(args)),
         Verb::Confirm(args) => wait(settle::confirm(args)),
         Verb::Fail(args) => wait(settle::fail(args)),
         Verb::Done(args) => wait(settle::done(args)),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::FAILURE
     })
+}
+
+/// The command line as clap knows it.
+fn description() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs a short command.

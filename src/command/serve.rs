@@ -106,7 +106,9 @@ impl Running {
         let token = listen.token_file.as_deref().map(peers_token).transpose()?;
         let (resp, http) = (bind(&listen.resp, config).await?, bind(&listen.http, config).await?);
         let settings = Settings::from_config(config, secret)?;
-        let dispatcher = Dispatcher::new(settings, store, Arc::new(Metrics::new()));
+        let metrics = Arc::new(Metrics::new());
+        metrics.started(clock::wall());
+        let dispatcher = Dispatcher::new(settings, store, metrics);
         let from_file = nodes::from_config(config);
         let seeded = match dispatcher.start(&from_file).await {
             Ok(()) => true,

@@ -1,6 +1,6 @@
 //! What was answered, and why: kept so that "why this Asterisk?" can be asked afterwards.
 
-use crate::domain::id::Slot;
+use crate::domain::id::{LeaseId, Slot};
 use crate::domain::pool::{self, Lookup, Rules, Verdict};
 use crate::store::View;
 use crate::wire::refusal::RefusalWord;
@@ -181,7 +181,7 @@ pub fn table_around(view: &View, targets: &[Slot], lookup: &Lookup, rules: &Rule
 /// The most rows of tables that are kept: with a thousand nodes, a hundred decisions have their table.
 const ROWS_MAX: usize = 100_000;
 
-/// The last decisions, by Call-ID.
+/// The last decisions, by Call-ID and by lease.
 pub struct Ring {
     size: usize,
     kept: Mutex<Kept>,
@@ -189,8 +189,9 @@ pub struct Ring {
 
 #[derive(Default)]
 struct Kept {
-    order: VecDeque<Arc<Decision>>,
+    order: VecDeque<(LeaseId, Arc<Decision>)>,
     by_call: HashMap<String, Arc<Decision>>,
+    by_lease: HashMap<LeaseId, Arc<Decision>>,
     /// How many have left `order`: the decision with number n is at n - gone.
     gone: usize,
     /// Decisions with a table, by number, and the rows of each.
@@ -205,7 +206,7 @@ impl Ring {
     }
 
     /// Keeps one; the oldest goes when the ring is full, and the oldest tables go when they have too many rows.
-    pub fn put(&self, decision: Arc<Decision>) {
+    pub fn put(&self, lease: LeaseId, decision: Arc<Decision>) {
         if self.size == 0 {
             return;
         }
@@ -220,10 +221,17 @@ impl Ring {
             kept.rows += rows;
         }
         kept.by_call.insert(decision.call_id.clone(), decision.clone());
-        kept.order.push_back(decision);
+        kept.by_lease.insert(lease, decision.clone());
+        kept.order.push_back((lease, decision));
         while kept.rows > ROWS_MAX && kept.tables.len() > 1 {
             kept.drop_oldest_table();
         }
+    }
+
+    /// The Call-ID of a lease, for the log: a token does not hold it.
+    pub fn call_of(&self, lease: LeaseId) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.by_lease.get(&lease).map(|decision| decision.call_id.clone())
     }
 
     /// The last decision for this Call-ID.
@@ -234,7 +242,7 @@ impl Ring {
 
 impl Kept {
     fn drop_oldest(&mut self) {
-        let Some(oldest) = self.order.pop_front() else { return };
+        let Some((lease, oldest)) = self.order.pop_front() else { return };
         if let Some((number, rows)) = self.tables.front().copied()
             && number == self.gone
         {
@@ -245,19 +253,24 @@ impl Kept {
         if self.by_call.get(&oldest.call_id).is_some_and(|d| Arc::ptr_eq(d, &oldest)) {
             self.by_call.remove(&oldest.call_id);
         }
+        if self.by_lease.get(&lease).is_some_and(|d| Arc::ptr_eq(d, &oldest)) {
+            self.by_lease.remove(&lease);
+        }
     }
 
     /// The decision stays, without its table.
     fn drop_oldest_table(&mut self) {
         let Some((number, rows)) = self.tables.pop_front() else { return };
         self.rows -= rows;
-        let Some(place) = number.checked_sub(self.gone).and_then(|at| self.order.get_mut(at)) else { return };
+        let place = number.checked_sub(self.gone).and_then(|at| self.order.get_mut(at));
+        let Some((lease, place)) = place else { return };
         let thin = Arc::new(Decision { nodes: None, ..(**place).clone() });
         let fat = std::mem::replace(place, thin.clone());
-        if let Some(found) = self.by_call.get_mut(&thin.call_id)
-            && Arc::ptr_eq(found, &fat)
+        for found in [self.by_call.get_mut(&thin.call_id), self.by_lease.get_mut(lease)].into_iter().flatten()
         {
-            *found = thin;
+            if Arc::ptr_eq(found, &fat) {
+                *found = thin.clone();
+            }
         }
     }
 }
@@ -307,7 +320,7 @@ mod tests {
     fn the_oldest_decision_goes_when_the_ring_is_full() {
         let ring = Ring::new(3);
         for n in 0..5 {
-            ring.put(decision(n % 4, 1));
+            ring.put(LeaseId([0; 16]), decision(n % 4, 1));
         }
         // 0 was decided twice; the first time is forgotten, the second is not.
         assert_eq!([0, 1, 2, 3].map(|n| rows(&ring, n)), [Some(1), None, Some(1), Some(1)]);
@@ -320,13 +333,13 @@ mod tests {
         let ring = Ring::new(4);
         let large = ROWS_MAX / 2;
         for (n, rows) in [(0, large), (1, 0), (2, large)] {
-            ring.put(decision(n, rows));
+            ring.put(LeaseId([0; 16]), decision(n, rows));
         }
         assert_eq!([0, 1, 2].map(|n| rows(&ring, n)), [Some(large), Some(0), Some(large)]);
-        ring.put(decision(3, 1));
+        ring.put(LeaseId([0; 16]), decision(3, 1));
         assert_eq!([0, 1, 2, 3].map(|n| rows(&ring, n)), [Some(0), Some(0), Some(large), Some(1)]);
         for n in 4..9 {
-            ring.put(decision(n, large));
+            ring.put(LeaseId([0; 16]), decision(n, large));
             assert!(ring.kept.lock().unwrap().rows <= ROWS_MAX);
         }
         assert_eq!([5, 6, 7, 8].map(|n| rows(&ring, n)), [Some(0), Some(0), Some(large), Some(large)]);

@@ -126,7 +126,7 @@ impl Dispatcher {
             return Err(self.refusal(pool, NoPick::NoNode, &lookup));
         };
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
-        debug!(call_id = %ask.call_id, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
+        debug!(call_id = %ask.call_id, %lease, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
         Ok(Routed { document, decision })
     }
 
@@ -149,7 +149,7 @@ impl Dispatcher {
             Ok(Answer::Refused(NoPick::NoNode)) if seen.is_assumed() => {}
             Ok(Answer::Refused(why)) => return Err(why),
             Err(error) => {
-                warn!(call_id = %ask.call_id, pool = %pool.id, %error, "answering without the store")
+                warn!(call_id = %ask.call_id, %lease, pool = %pool.id, %error, "answering without the store")
             }
         }
         let slots = pool.degraded.answer(lease, &seen.view, lookup, rules, clock::wall())?;
@@ -281,7 +281,7 @@ impl Dispatcher {
         let decision = Arc::new(self.decide(ask, pool, lookup, lease, targets, outcome, clock));
         // A repeat adds nothing to what the first answer said.
         if outcome != Outcome::Repeat || self.decisions.get(ask.call_id.as_str()).is_none() {
-            self.decisions.put(decision.clone());
+            self.decisions.put(lease, decision.clone());
         }
         decision
     }

@@ -66,7 +66,9 @@ impl Dispatcher {
         let deadline = Duration::from_millis(self.settings.settle_deadline_ms());
         let settled = pool.settle(one, deadline).await.inspect_err(|error| {
             self.metrics.settle(verb.as_str(), "error");
-            warn!(lease = %token.lease, verb = verb.as_str(), %error, "not settled");
+            // Another instance's call has no Call-ID here: the lease leads to it, in that one's log.
+            let call_id = self.decisions.call_of(token.lease);
+            warn!(call_id, lease = %token.lease, verb = verb.as_str(), %error, "not settled");
         })?;
         if let Settled::Moved { slot, .. } = settled
             && pool.seen().view.at_slot(slot).is_none()
@@ -76,7 +78,7 @@ impl Dispatcher {
         }
         let report = report(pool, &settled);
         self.metrics.settle(verb.as_str(), report.result);
-        debug!(lease = %token.lease, verb = verb.as_str(), code = ask.code, result = report.result, "settled");
+        debug!(call_id = self.decisions.call_of(token.lease), lease = %token.lease, verb = verb.as_str(), code = ask.code, result = report.result, "settled");
         Ok(report)
     }
 

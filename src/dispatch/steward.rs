@@ -5,7 +5,7 @@
 use super::Dispatcher;
 use super::seen::Pool;
 use super::{error_word, nodes};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::domain::lease::Settle;
 use crate::domain::node::NodeState;
 use crate::store::{SettleOne, StoreError};
@@ -49,10 +49,16 @@ impl Dispatcher {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut away: Option<&'static str> = (!seeded).then_some("away");
         let mut sweep_now = false;
+        let mut counted = Stopwatch::start();
         loop {
             tick.tick().await;
             sweep_now = !sweep_now;
             let result = if seeded { self.round(sweep_now).await } else { self.start(&from_file).await };
+            // The store was away from the last look, or before it, up to this one.
+            let since = std::mem::replace(&mut counted, Stopwatch::start());
+            if away.is_some() {
+                self.metrics.degraded(since.elapsed());
+            }
             match result {
                 Ok(()) => {
                     if away.is_some() {

@@ -137,6 +137,16 @@ pub enum Peer {
     Tcp(SocketAddr),
 }
 
+impl Peer {
+    /// The word for its sort of socket, in metrics.
+    pub fn socket(&self) -> &'static str {
+        match self {
+            Peer::Unix => "unix",
+            Peer::Tcp(_) => "tcp",
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -114,6 +114,7 @@ struct Server {
 impl Server {
     async fn welcome(self: Arc<Self>, incoming: Incoming, id: i64, _permit: OwnedSemaphorePermit) {
         let peer = incoming.peer;
+        let _counted = self.dispatcher.metrics().connection(connection::VIA, peer.socket());
         let opened = self.stop.run_until_cancelled(open(incoming, HANDSHAKE)).await;
         match opened {
             Some(Ok(stream)) => {

@@ -1,10 +1,12 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
+use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -59,6 +61,25 @@ pub struct StoreLabels {
     pub error: &'static str,
 }
 
+/// Labels of open connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// `resp`, `http`.
+    pub transport: &'static str,
+    /// `unix`, `tcp`.
+    pub socket: &'static str,
+}
+
+/// A connection that is counted as open for as long as this lives.
+#[must_use]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A node as it is shown.
 pub struct NodeSample {
     /// The pool.
@@ -82,6 +103,9 @@ pub struct Metrics {
     store_errors: Family<StoreLabels, Counter>,
     batch: Family<BatchLabels, Histogram, fn() -> Histogram>,
     swept: Counter,
+    degraded_seconds: Counter<f64, AtomicU64>,
+    connections: Family<ConnectionLabels, Gauge>,
+    start_time: Gauge<f64, AtomicU64>,
     nodes: Mutex<NodeGauges>,
 }
 
@@ -125,6 +149,16 @@ impl Metrics {
         );
         let swept = Counter::default();
         registry.register("leases_expired", "Leases that ended by time", swept.clone());
+        let degraded_seconds = Counter::default();
+        let help = "Time for which the store was away and lookups were answered without it";
+        registry.register_with_unit("degraded", help, Unit::Seconds, degraded_seconds.clone());
+        let connections = Family::default();
+        registry.register("connections", "Open connections", connections.clone());
+        let start_time = Gauge::default();
+        let help = "When this instance was started, in seconds since 1970";
+        registry.register_with_unit("start_time", help, Unit::Seconds, start_time.clone());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "This instance's version", build);
         let nodes = NodeGauges {
             load: Family::default(),
             capacity: Family::default(),
@@ -136,7 +170,19 @@ impl Metrics {
         registry.register("node_occupancy", "Load divided by capacity", nodes.occupancy.clone());
         registry.register("node_state", "1 for the state that a node is in", nodes.state.clone());
         let nodes = Mutex::new(nodes);
-        Metrics { registry, lookups, lookup_seconds, settles, store_errors, batch, swept, nodes }
+        Metrics {
+            registry,
+            lookups,
+            lookup_seconds,
+            settles,
+            store_errors,
+            batch,
+            swept,
+            degraded_seconds,
+            connections,
+            start_time,
+            nodes,
+        }
     }
 
     /// Counts a lookup.
@@ -165,6 +211,24 @@ impl Metrics {
     /// Counts leases that ended by time.
     pub fn expired(&self, count: u32) {
         self.swept.inc_by(u64::from(count));
+    }
+
+    /// Counts time for which the store was away.
+    pub fn degraded(&self, time: Duration) {
+        self.degraded_seconds.inc_by(time.as_secs_f64());
+    }
+
+    /// Counts a connection as open until what is returned is dropped.
+    pub fn connection(&self, transport: &'static str, socket: &'static str) -> OpenConnection {
+        let gauge = self.connections.get_or_create_owned(&ConnectionLabels { transport, socket });
+        gauge.inc();
+        OpenConnection(gauge)
+    }
+
+    /// Says when this instance was started.
+    pub fn started(&self, at: EpochMs) {
+        // Exact for any date of our time.
+        self.start_time.set(at.0 as f64 / 1000.0);
     }
 
     /// The text for Prometheus (OpenMetrics 1.0), with the nodes as they are now.
@@ -215,5 +279,20 @@ mod tests {
         assert!(text.contains(r#"mqs_node_load{pool="p",node="b"} 3"#), "{text}");
         assert!(text.contains(r#"mqs_lookups_total{pool="p",result="routed",transport="resp"} 1"#), "{text}");
         assert!(!metrics.render(&[node("a")]).contains(r#"node="b""#));
+    }
+
+    #[test]
+    fn a_connection_is_open_until_it_is_dropped() {
+        let metrics = Metrics::new();
+        let has = |count: u32| {
+            let line = format!("mqs_connections{{transport=\"resp\",socket=\"unix\"}} {count}\n");
+            metrics.render(&[]).contains(&line)
+        };
+        let (one, two) = (metrics.connection("resp", "unix"), metrics.connection("resp", "unix"));
+        assert!(has(2));
+        drop(one);
+        assert!(has(1));
+        drop(two);
+        assert!(has(0));
     }
 }

@@ -56,21 +56,26 @@ impl From<StoreError> for Problem {
     /// The cause, which may hold addresses, is for the log only.
     fn from(error: StoreError) -> Problem {
         warn!(%error, "http: the store did not answer");
-        let op = match error {
-            StoreError::Timeout { op, .. }
-            | StoreError::Away { op, .. }
-            | StoreError::Refused { op, .. }
-            | StoreError::Damaged { op, .. } => op,
-        };
-        Problem::new(Trouble::Store, format!("{op}: it may have been done all the same; say it again"))
+        unanswered(&error)
     }
+}
+
+fn unanswered(error: &StoreError) -> Problem {
+    let op = match error {
+        StoreError::Timeout { op, .. }
+        | StoreError::Away { op, .. }
+        | StoreError::Refused { op, .. }
+        | StoreError::Damaged { op, .. } => op,
+    };
+    Problem::new(Trouble::Store, format!("{op}: it may have been done all the same; say it again"))
 }
 
 impl From<SettleError> for Problem {
     fn from(error: SettleError) -> Problem {
         match error {
             SettleError::Refused(refusal) => refusal.into(),
-            SettleError::Store(error) => error.into(),
+            // `dispatch::settle` logged it, with the call.
+            SettleError::Store(error) => unanswered(&error),
         }
     }
 }

@@ -54,6 +54,7 @@ pub async fn serve(
 ) {
     let endpoint = listener.endpoint().clone();
     info!(%endpoint, tcp = ?listener.local_addr(), "http: listening");
+    let counting = dispatcher.clone();
     let front = Front::new(dispatcher, &options, listener.needs_token());
     let limits = Limits::new(&options);
     let mut open = JoinSet::new();
@@ -78,7 +79,12 @@ pub async fn serve(
                 // told takes its fallback.
                 if open.len() < options.connections_max {
                     full = false;
-                    open.spawn(connection::run(incoming, front.clone(), limits, stop.clone()));
+                    let counted = counting.metrics().connection("http", incoming.peer.socket());
+                    let run = connection::run(incoming, front.clone(), limits, stop.clone());
+                    open.spawn(async move {
+                        run.await;
+                        drop(counted);
+                    });
                 } else if !full {
                     full = true;
                     warn!(%endpoint, peer = %incoming.peer, max = options.connections_max, "http: closing connections over the cap");

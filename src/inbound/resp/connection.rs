@@ -309,7 +309,7 @@ impl Service<'_> {
 }
 
 /// The word for this way in, in metrics.
-const VIA: &str = "resp";
+pub(super) const VIA: &str = "resp";
 
 fn refused(refusal: &Refusal) -> Reply {
     Reply::bulk(refusal.to_string())

@@ -1,0 +1,67 @@
+//! One reading as a plain text, for pipes and for `--once`.
+
+use super::reading::{Reading, ago};
+use super::words;
+use crate::command::decision::state_look;
+use crate::command::output::{Cell, Look, Side, Table, percent};
+
+/// The reading as lines.
+pub fn text(reading: &Reading, place: &str, colours: bool) -> String {
+    let mut text = String::new();
+    for (title, line) in [
+        ("instance", format!("{place} {}", words::who(reading)).trim_end().to_owned()),
+        ("lookups", format!("{} ({})", words::lookups(reading), words::span(reading))),
+        ("latency", words::latency(reading)),
+        ("degraded", words::degraded(reading)),
+        ("store errors", words::store_errors(reading)),
+        ("connections", words::connections(reading)),
+    ] {
+        text.push_str(&format!("{title:<14}{line}\n"));
+    }
+    let occupancy = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), percent);
+    let mut pools = Table::new(&[
+        ("POOL", Side::Left),
+        ("NODES", Side::Right),
+        ("ACTIVE", Side::Right),
+        ("LOAD", Side::Right),
+        ("CAPACITY", Side::Right),
+        ("OCCUPANCY", Side::Right),
+    ]);
+    for pool in &reading.pools {
+        pools.row(vec![
+            Cell::new(&pool.pool, Look::Bold),
+            pool.nodes.into(),
+            pool.active.into(),
+            pool.load.into(),
+            pool.capacity.into(),
+            occupancy(pool.occupancy).into(),
+        ]);
+    }
+    let mut nodes = Table::new(&[
+        ("POOL", Side::Left),
+        ("NODE", Side::Left),
+        ("ZONE", Side::Left),
+        ("STATE", Side::Left),
+        ("SINCE", Side::Right),
+        ("LOAD", Side::Right),
+        ("CAPACITY", Side::Right),
+        ("OCCUPANCY", Side::Right),
+    ]);
+    for node in &reading.nodes {
+        nodes.row(vec![
+            Cell::from(&node.pool),
+            Cell::new(&node.id, Look::Bold),
+            node.zone.as_deref().unwrap_or("-").into(),
+            Cell::new(&node.state, state_look(&node.state)),
+            reading.state_age_s(node).map_or_else(|| "-".to_owned(), ago).into(),
+            node.load.into(),
+            node.capacity.into(),
+            percent(node.occupancy).into(),
+        ]);
+    }
+    text.push_str(&format!("\n{}\n{}", pools.render(colours), nodes.render(colours)));
+    if reading.stale() {
+        text.push_str("The store is away: loads and states are old.\n");
+    }
+    text
+}

@@ -1,0 +1,287 @@
+//! The live view, drawn.
+
+use super::keys::{Choice, Reach, Sort};
+use super::reading::{Reading, Totals, ago};
+use super::words;
+use crate::command::output::percent;
+use crate::dispatch::listing::NodeInfo;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table};
+use std::cmp::Reverse;
+use std::time::Duration;
+
+/// Cells of a bar.
+const BAR: usize = 20;
+
+/// Pools that are shown with their totals; more are only counted, so that the nodes have room.
+const POOLS_MAX: usize = 5;
+
+/// What is drawn.
+pub struct State {
+    /// Where the instance is.
+    pub place: String,
+    /// How often it is asked.
+    pub interval: Duration,
+    /// What it said last.
+    pub last: Option<Reading>,
+    /// It does not answer.
+    pub gone: Option<Gone>,
+}
+
+/// An instance that does not answer.
+pub struct Gone {
+    /// Why not.
+    pub why: String,
+    /// Since when, by the clock of this process.
+    pub since: Duration,
+}
+
+/// Draws it, and says how far the list of nodes can be scrolled.
+pub fn draw(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) -> Reach {
+    let pools: &[Totals] = state.last.as_ref().map_or(&[], |last| &last.pools);
+    let pool_lines = pools.len().min(POOLS_MAX) + 1 + usize::from(pools.len() > POOLS_MAX);
+    // At most seven.
+    let pool_lines = u16::try_from(pool_lines).unwrap_or(u16::MAX);
+    let [title, note, summary, _, totals, _, nodes, footer] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(5),
+        Constraint::Length(1),
+        Constraint::Length(pool_lines),
+        Constraint::Length(1),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(title_line(state, choice), title);
+    frame.render_widget(note_line(state, now), note);
+    let mut reach = Reach::default();
+    if let Some(reading) = &state.last {
+        frame.render_widget(Paragraph::new(summary_lines(reading)), summary);
+        draw_pools(frame, totals, &reading.pools);
+        reach = draw_nodes(frame, nodes, reading, choice);
+    }
+    frame.render_widget(footer_line(state, choice, reach), footer);
+    if choice.help {
+        draw_help(frame);
+    }
+    reach
+}
+
+fn title_line(state: &State, choice: &Choice) -> Paragraph<'static> {
+    let who = state.last.as_ref().map(words::who).unwrap_or_default();
+    let mut spans = vec![bold("mqs top"), Span::raw(format!("  {}  ", state.place)), dim(who)];
+    if choice.paused {
+        spans.push(Span::styled("  PAUSED", Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD)));
+    }
+    Paragraph::new(Line::from(spans))
+}
+
+fn note_line(state: &State, now: Duration) -> Paragraph<'static> {
+    let red = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
+    let line = match (&state.gone, &state.last) {
+        (Some(gone), last) => {
+            let since = ago(now.saturating_sub(gone.since).as_secs());
+            let old = if last.is_some() { " What is below is old." } else { "" };
+            let said = format!("NO ANSWER for {since}; asking again.{old} ({})", gone.why);
+            Line::styled(said, red)
+        }
+        (None, Some(last)) if last.stale() => {
+            Line::styled("The store is away: loads and states are old.", Style::new().fg(Color::Yellow))
+        }
+        (None, Some(_)) => Line::default(),
+        (None, None) => Line::raw("asking …"),
+    };
+    Paragraph::new(line)
+}
+
+fn summary_lines(reading: &Reading) -> Vec<Line<'static>> {
+    let worry = |bad: bool| if bad { Style::new().fg(Color::Red) } else { Style::new() };
+    let line = |title: &str, text: String, style: Style| {
+        Line::from(vec![dim(format!("{title:<14}")), Span::styled(text, style)])
+    };
+    let rates = &reading.rates;
+    let lookups = format!("{} ({})", words::lookups(reading), words::span(reading));
+    let degraded = worry(rates.degraded_share.is_some_and(|share| share > 0.0));
+    vec![
+        line("lookups", lookups, Style::new()),
+        line("latency", words::latency(reading), Style::new()),
+        line("degraded", words::degraded(reading), degraded),
+        line("store errors", words::store_errors(reading), worry(rates.store_errors_per_s > 0.0)),
+        line("connections", words::connections(reading), Style::new()),
+    ]
+}
+
+fn draw_pools(frame: &mut Frame, area: Rect, pools: &[Totals]) {
+    let row = |pool: &Totals| {
+        let share = pool.occupancy.unwrap_or(0.0);
+        Row::new(vec![
+            Cell::from(bold(pool.pool.clone())),
+            right(pool.nodes.to_string()),
+            right(pool.active.to_string()),
+            right(pool.load.to_string()),
+            right(pool.capacity.to_string()),
+            bar(share),
+            right(pool.occupancy.map_or_else(|| "-".to_owned(), percent)),
+        ])
+    };
+    let mut rows: Vec<Row> = pools.iter().take(POOLS_MAX).map(row).collect();
+    if pools.len() > POOLS_MAX {
+        rows.push(Row::new([format!("and {} more", pools.len() - POOLS_MAX)]));
+    }
+    let titles =
+        [left("POOL"), right("NODES"), right("ACTIVE"), right("LOAD"), right("CAPACITY"), left("OCCUPANCY")];
+    let widths = [width(pools.iter().map(|p| p.pool.as_str()), 24), 5, 6, 7, 8, 20, 8];
+    frame.render_widget(table(rows, titles, &widths), area);
+}
+
+fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice) -> Reach {
+    // One line is the titles'.
+    let page = usize::from(area.height.saturating_sub(1));
+    let scroll_max = reading.nodes.len().saturating_sub(page);
+    let rows = sorted(&reading.nodes, choice.sort);
+    let rows = rows.into_iter().skip(choice.scroll.min(scroll_max)).take(page);
+    let rows: Vec<Row> = rows
+        .map(|node| {
+            Row::new(vec![
+                left(&node.pool),
+                Cell::from(bold(node.id.clone())),
+                left(node.zone.as_deref().unwrap_or("-")),
+                Cell::from(Span::styled(node.state.clone(), state_style(&node.state))),
+                right(reading.state_age_s(node).map_or_else(|| "-".to_owned(), ago)),
+                right(node.load.to_string()),
+                right(node.capacity.to_string()),
+                bar(node.occupancy),
+                right(percent(node.occupancy)),
+            ])
+        })
+        .collect();
+    let titles = [
+        left("POOL"),
+        left("NODE"),
+        left("ZONE"),
+        left("STATE"),
+        right("SINCE"),
+        right("LOAD"),
+        right("CAPACITY"),
+        left("OCCUPANCY"),
+    ];
+    let all = || reading.nodes.iter();
+    let widths = [
+        width(all().map(|n| n.pool.as_str()), 16),
+        width(all().map(|n| n.id.as_str()), 20),
+        width(all().filter_map(|n| n.zone.as_deref()), 10),
+        8,
+        9,
+        5,
+        8,
+        20,
+        8,
+    ];
+    frame.render_widget(table(rows, titles, &widths), area);
+    Reach { scroll_max, page }
+}
+
+fn sorted(nodes: &[NodeInfo], sort: Sort) -> Vec<&NodeInfo> {
+    let mut nodes: Vec<&NodeInfo> = nodes.iter().collect();
+    match sort {
+        Sort::Listed => {}
+        Sort::Occupancy => nodes.sort_by(|a, b| b.occupancy.total_cmp(&a.occupancy)),
+        Sort::Load => nodes.sort_by_key(|node| Reverse(node.load)),
+        Sort::State => nodes.sort_by_key(|node| {
+            let rank = ["down", "removed", "draining"].iter().position(|state| *state == node.state);
+            (rank.unwrap_or(usize::MAX), Reverse(node.since_ms))
+        }),
+    }
+    nodes
+}
+
+fn footer_line(state: &State, choice: &Choice, reach: Reach) -> Paragraph<'static> {
+    let hidden = match reach.scroll_max {
+        0 => String::new(),
+        more => format!("; {} above, {} below", choice.scroll.min(more), more - choice.scroll.min(more)),
+    };
+    let every = state.interval.as_secs_f64();
+    let sort = choice.sort.as_str();
+    let said = format!("q quit  p pause  s sort: {sort}  ↑↓ scroll  ? help    every {every} s{hidden}");
+    Paragraph::new(Line::from(dim(said)))
+}
+
+const HELP: &str = "\
+q, Esc, Ctrl-C   quit
+p, Space         pause, go on
+s                sort: listed, occupancy, load, state
+↑ ↓, k j         scroll a line
+PgUp PgDn        scroll a page
+Home End, g G    to the first, to the last
+?                this help
+
+LOAD       live leases, of the whole fleet
+CAPACITY   channels; of a pool: of its active nodes
+SINCE      how long a node has been in its state
+degraded   answered without the store";
+
+fn draw_help(frame: &mut Frame) {
+    let lines = u16::try_from(HELP.lines().count()).unwrap_or(u16::MAX);
+    let area = frame.area().centered(Constraint::Length(58), Constraint::Length(lines.saturating_add(2)));
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(HELP).block(Block::bordered().title(" mqs top ")), area);
+}
+
+fn table<'a>(rows: Vec<Row<'a>>, titles: impl IntoIterator<Item = Cell<'a>>, widths: &[u16]) -> Table<'a> {
+    let titles = Row::new(titles).style(Style::new().add_modifier(Modifier::DIM));
+    Table::new(rows, widths.iter().map(|width| Constraint::Length(*width))).header(titles).column_spacing(2)
+}
+
+/// As wide as the widest text and the title need, and no wider than `max`.
+fn width<'a>(texts: impl Iterator<Item = &'a str>, max: u16) -> u16 {
+    let widest = texts.map(|text| text.chars().count()).max().unwrap_or(0);
+    u16::try_from(widest).unwrap_or(max).clamp(4, max)
+}
+
+fn left(text: &str) -> Cell<'static> {
+    Cell::from(text.to_owned())
+}
+
+fn right(text: impl Into<String>) -> Cell<'static> {
+    Cell::from(Text::from(text.into()).right_aligned())
+}
+
+fn bold(text: impl Into<String>) -> Span<'static> {
+    Span::styled(text.into(), Style::new().add_modifier(Modifier::BOLD))
+}
+
+fn dim(text: impl Into<String>) -> Span<'static> {
+    Span::styled(text.into(), Style::new().add_modifier(Modifier::DIM))
+}
+
+fn bar(share: f64) -> Cell<'static> {
+    // 0 … 20: exact.
+    let full = ((share * BAR as f64).round().max(0.0) as usize).min(BAR);
+    let colour = if share >= 1.0 {
+        Color::Red
+    } else if share >= 0.9 {
+        Color::Yellow
+    } else {
+        Color::Green
+    };
+    Cell::from(Line::from(vec![
+        Span::styled("█".repeat(full), Style::new().fg(colour)),
+        dim("░".repeat(BAR - full)),
+    ]))
+}
+
+fn state_style(state: &str) -> Style {
+    match state {
+        "active" => Style::new().fg(Color::Green),
+        "draining" => Style::new().fg(Color::Yellow),
+        "down" => Style::new().fg(Color::Red),
+        _ => Style::new().add_modifier(Modifier::DIM),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! What is on the screen. `MQS_BLESS=1` writes `golden.txt` anew.
+
+use super::*;
+use crate::command::top::figures::Figures;
+use crate::command::top::reading::Answers;
+use crate::domain::time::EpochMs;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+const METRICS: &str = "\
+mqs_build_info{version=\"0.1.0\"} 1
+mqs_start_time_seconds 1000
+mqs_lookups_total{pool=\"default\",result=\"routed\",transport=\"resp\"} 480
+mqs_lookups_total{pool=\"default\",result=\"degraded\",transport=\"resp\"} 20
+mqs_lookups_total{pool=\"sales\",result=\"full\",transport=\"http\"} 5
+mqs_lookup_seconds_bucket{le=\"0.0001\",transport=\"resp\"} 400
+mqs_lookup_seconds_bucket{le=\"0.0002\",transport=\"resp\"} 500
+mqs_lookup_seconds_bucket{le=\"+Inf\",transport=\"resp\"} 505
+mqs_store_errors_total{op=\"pick\",error=\"timeout\"} 7
+mqs_degraded_seconds_total 2.5
+mqs_connections{transport=\"resp\",socket=\"unix\"} 4
+mqs_connections{transport=\"http\",socket=\"unix\"} 1
+";
+
+fn node(pool: &str, id: &str, state: &str, load: u32, capacity: u32) -> NodeInfo {
+    NodeInfo {
+        pool: pool.into(),
+        id: id.into(),
+        uri: "sip:127.0.1.1".into(),
+        capacity,
+        zone: (pool == "default").then(|| "berlin".into()),
+        tags: Vec::new(),
+        state: state.into(),
+        since_ms: 1_000_000,
+        load,
+        occupancy: f64::from(load) / f64::from(capacity),
+        slot: 0,
+        stale: false,
+    }
+}
+
+fn state() -> State {
+    let mut nodes =
+        vec![node("default", "ast1", "active", 450, 900), node("default", "ast2", "draining", 12, 600)];
+    nodes.extend((3..=20).map(|n| node("sales", &format!("ast{n}"), "active", n, 20)));
+    nodes.push(node("sales", "ast21", "down", 0, 20));
+    let answers = Answers::of(nodes, &["default", "empty", "sales"], Figures::read(METRICS));
+    let last = Some(answers.since(None, Duration::ZERO, EpochMs(1_100_000)));
+    State { place: "/run/mqs/http.sock".into(), interval: Duration::from_secs(1), last, gone: None }
+}
+
+fn shown(state: &State, choice: &Choice, size: (u16, u16)) -> (String, Reach) {
+    let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+    let mut reach = Reach::default();
+    terminal.draw(|frame| reach = draw(frame, state, choice, Duration::from_secs(75))).unwrap();
+    let buffer = terminal.backend().buffer();
+    let line = |y| (0..size.0).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    let lines: Vec<String> = (0..size.1).map(|y| line(y).trim_end().to_owned()).collect();
+    (lines.join("\n") + "\n", reach)
+}
+
+#[test]
+fn the_screen_is_the_golden_one() {
+    let (text, reach) = shown(&state(), &Choice::default(), (100, 30));
+    if std::env::var_os("MQS_BLESS").is_some() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/command/top/screen/golden.txt");
+        std::fs::write(file, &text).unwrap();
+    }
+    assert_eq!(text, include_str!("golden.txt"), "\n{text}");
+    assert_eq!(reach, Reach { scroll_max: 6, page: 15 });
+}
+
+#[test]
+fn scrolling_sorting_and_pausing_are_seen() {
+    let choice = Choice { scroll: 99, sort: Sort::Occupancy, paused: true, ..Choice::default() };
+    let (text, _) = shown(&state(), &choice, (100, 30));
+    assert!(
+        text.contains("PAUSED") && text.contains("sort: occupancy") && text.contains("6 above, 0 below"),
+        "{text}"
+    );
+    let last = text.lines().rfind(|line| line.contains("sales") || line.contains("default")).unwrap();
+    assert!(last.contains("ast21"), "the least occupied is last: {text}");
+    let state_first = shown(&state(), &Choice { sort: Sort::State, ..Choice::default() }, (100, 30)).0;
+    let nodes: Vec<&str> =
+        state_first.lines().skip_while(|line| !line.starts_with("POOL") || !line.contains("NODE ")).collect();
+    assert!(nodes[1].contains("down") && nodes[2].contains("draining"), "{state_first}");
+}
+
+#[test]
+fn an_instance_that_is_gone_is_shown_as_such() {
+    let gone = || Some(Gone { why: "no instance answers".into(), since: Duration::from_secs(10) });
+    let (text, _) = shown(&State { gone: gone(), ..state() }, &Choice::default(), (100, 30));
+    assert!(
+        text.contains("NO ANSWER for 1 m 5 s; asking again. What is below is old. (no instance answers)"),
+        "{text}"
+    );
+    assert!(text.contains("ast1 "), "{text}");
+    let (text, _) = shown(&State { gone: gone(), last: None, ..state() }, &Choice::default(), (100, 30));
+    assert!(text.contains("NO ANSWER for 1 m 5 s; asking again. (no"), "{text}");
+}
+
+#[test]
+fn the_help_covers_the_middle() {
+    let (text, _) = shown(&state(), &Choice { help: true, ..Choice::default() }, (100, 30));
+    assert!(text.contains("┌ mqs top ─") && text.contains("answered without the store"), "{text}");
+}
+
+#[test]
+fn an_idle_instance_has_no_minus() {
+    let answers = Answers::of(Vec::new(), &["default"], Figures::default());
+    let last = Some(answers.since(None, Duration::ZERO, EpochMs(0)));
+    let (text, _) = shown(&State { last, ..state() }, &Choice::default(), (100, 30));
+    assert!(text.contains("\nlookups       0/s: routed 0,") && text.contains("p50 -, p99 -"), "{text}");
+}
+
+#[test]
+fn every_size_is_drawn() {
+    for width in [0, 1, 7, 40, 81, 300] {
+        for height in [0, 1, 2, 5, 9, 13, 24, 100] {
+            for help in [false, true] {
+                shown(&state(), &Choice { help, scroll: 4, ..Choice::default() }, (width, height));
+            }
+        }
+    }
+}
