@@ -94,7 +94,7 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("", "emergency_numbers", r#"["1 1 2"]"#, "[0]", "digits"),
         ("instance", "id", r#""a b""#, "", "1 to 64 letters"),
         ("instance", "zone", r#""a b""#, "", "' ' at position 1"),
-        ("store", "url", r#""mysql://localhost""#, "", "write memory:, redis://"),
+        ("store", "url", r#""mysql://localhost""#, "", "write memory:, file:/var/lib/mqs/mqs.redb, redis://"),
         ("store", "password_file", r#""password""#, "", "beginning with '/'"),
         ("store", "timeout_ms", "0", "", "5 to 5000 (ms)"),
         ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
@@ -228,8 +228,15 @@ fn a_shared_store_needs_a_shared_secret() {
         let text = set(&text, "token", "secret_file", "\"/etc/mqs/secret\"");
         assert_eq!(parse(&text).store.url.to_string(), url);
     }
+    let text = set(BARE, "store", "url", "\"file:/var/lib/mqs/mqs.redb\"");
+    let problem = only_problem(&text);
+    assert_eq!((problem.key.as_str(), problem.line), ("token.secret_file", 5), "{problem}");
+    assert!(problem.message.contains("outlive the process"), "{problem}");
+    let text = set(&text, "token", "secret_file", "\"/etc/mqs/secret\"");
+    assert_eq!(parse(&text).store.url.to_string(), "file:/var/lib/mqs/mqs.redb");
+    assert!(only_problem(&set(&text, "store", "password_file", "\"/p\"")).message.contains("file: take no"));
     let text = set(BARE, "store", "password_file", "\"/p\"");
-    assert_eq!(only_problem(&text).message, "the store memory: takes no password");
+    assert_eq!(only_problem(&text).message, "the stores memory: and file: take no password");
     let text = set(FULL, "store", "url", "\"redis://:pw@127.0.0.1\"");
     assert!(only_problem(&text).message.contains("holds a password already"));
     let text = set(FULL, "token", "secret_file", "\"/etc/mqs/client-token\"");

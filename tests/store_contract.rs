@@ -19,13 +19,16 @@ use mqs::domain::id::PoolId;
 use mqs::domain::lease::TOMB_MS;
 use mqs::domain::time::EpochMs;
 use mqs::store::Store;
+use mqs::store::file::FileStore;
 use mqs::store::memory::MemoryStore;
 use mqs::store::redis::{Options, RedisStore};
 use redis_server::RedisServer;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store_bench::Harness;
+use tempfile::TempDir;
 
 /// The embedded store; its time passes when it is told to.
 struct Memory {
@@ -44,6 +47,48 @@ impl Memory {
 impl Harness for Memory {
     fn store(&self) -> &dyn Store {
         &self.store
+    }
+
+    async fn pass(&self, ms: u64) {
+        self.clock.fetch_add(ms + 1, Ordering::SeqCst);
+    }
+
+    async fn pass_tombs(&self, _pool: &PoolId) {
+        self.pass(TOMB_MS).await;
+    }
+}
+
+/// The store in a file; its time passes when it is told to.
+struct InFile {
+    /// `None` only while it is opened again.
+    store: Option<FileStore>,
+    clock: Arc<AtomicU64>,
+    folder: TempDir,
+    crashes: u32,
+}
+
+impl InFile {
+    fn new() -> InFile {
+        let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+        let mut file = InFile { store: None, clock, folder: tempfile::tempdir().unwrap(), crashes: 0 };
+        file.open();
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(format!("mqs-{}.redb", self.crashes))
+    }
+
+    fn open(&mut self) {
+        let read = self.clock.clone();
+        let clock = Box::new(move || EpochMs(read.load(Ordering::SeqCst)));
+        self.store = Some(FileStore::open(&self.path(), clock, PATIENT.timeout).unwrap());
+    }
+}
+
+impl Harness for InFile {
+    fn store(&self) -> &dyn Store {
+        self.store.as_ref().unwrap()
     }
 
     async fn pass(&self, ms: u64) {
@@ -103,6 +148,12 @@ macro_rules! contract {
                 super::store_cases::$case(&super::Memory::new()).await;
             })*
         }
+        mod file {
+            $(#[tokio::test]
+            async fn $case() {
+                super::store_cases::$case(&super::InFile::new()).await;
+            })*
+        }
         mod redis_ {
             $(#[tokio::test]
             async fn $case() {
@@ -148,8 +199,26 @@ contract!(
 );
 
 impl store_model::Driven for Memory {
+    const REAL_TIME: bool = false;
+
     fn fresh() -> Memory {
         Memory::new()
+    }
+}
+
+impl store_model::Driven for InFile {
+    const REAL_TIME: bool = false;
+
+    fn fresh() -> InFile {
+        InFile::new()
+    }
+
+    /// What the file holds at this moment is what a killed process leaves behind: nothing is closed, nothing more is written.
+    fn crash(&mut self) {
+        let before = self.path();
+        self.crashes += 1;
+        std::fs::copy(before, self.path()).unwrap();
+        self.open();
     }
 }
 
@@ -183,6 +252,11 @@ impl Harness for SharedRedis {
 #[test]
 fn memory_answers_any_trace_as_the_model_does() {
     store_model::run::<Memory, true>(400, 60);
+}
+
+#[test]
+fn a_file_answers_any_trace_as_the_model_does_crashes_included() {
+    store_model::run::<InFile, true>(60, 60);
 }
 
 #[test]

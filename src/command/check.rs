@@ -9,6 +9,7 @@ use crate::inbound::listen;
 use crate::outbound::dns::Resolver;
 use crate::outbound::probe::{self, Transport};
 use crate::store::Store as _;
+use crate::store::file::{self, Seen};
 use crate::store::redis::{Options, Probe, RedisStore};
 use anyhow::anyhow;
 use nix::unistd::{AccessFlags, Group, access};
@@ -154,9 +155,16 @@ fn not_a_config(file: &Path, error: &ConfigError) -> Vec<Finding> {
 /// Is the store there, is it one to write to, and does its clock agree with this host's? A store in memory always is.
 async fn check_store(config: &Config) -> Vec<Finding> {
     let url = &config.store.url;
-    let StoreUrl::Redis(redis_url) = url else {
-        let message = "in this process: for one instance, forgotten when it ends";
-        return vec![Finding::new(Level::Ok, "store", url, message)];
+    let redis_url = match url {
+        StoreUrl::Memory => {
+            let message = "in this process: for one instance, forgotten when it ends";
+            return vec![Finding::new(Level::Ok, "store", url, message)];
+        }
+        StoreUrl::File(path) => {
+            let (level, message) = check_store_file(path);
+            return vec![Finding::new(level, "store", url, message)];
+        }
+        StoreUrl::Redis(redis_url) => redis_url,
     };
     let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
     let store = match RedisStore::connect(redis_url.secret(), options) {
@@ -185,6 +193,31 @@ async fn check_store(config: &Config) -> Vec<Finding> {
         found.push(Finding::new(Level::Warn, "store", url, message));
     }
     found
+}
+
+/// Can this process write the file, and does nobody else?
+fn check_store_file(path: &Path) -> (Level, String) {
+    if let Err(message) = writable_directory(path) {
+        return (Level::Error, message);
+    }
+    match access(path, AccessFlags::R_OK | AccessFlags::W_OK) {
+        Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
+        Err(error) => return (Level::Error, error.desc().to_owned()),
+    }
+    match file::inspect(path) {
+        Ok(Seen::Nothing) => (Level::Ok, "none yet: the first start makes it".to_owned()),
+        Ok(Seen::Ready) => (Level::Ok, "can be opened".to_owned()),
+        Ok(Seen::Unclean) => (Level::Ok, "its process was killed: the next start repairs it".to_owned()),
+        Ok(Seen::InUse) => {
+            (Level::Warn, "open in a live process: another `mqs serve` would be refused".to_owned())
+        }
+        // The error names the file first; so does the table.
+        Err(error) => {
+            let whole = error.to_string();
+            let message = whole.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&whole);
+            (Level::Error, message.to_owned())
+        }
+    }
 }
 
 fn judge(url: &StoreUrl, probe: &Probe) -> Vec<Finding> {
@@ -256,17 +289,21 @@ fn check_listeners(config: &Config) -> Vec<Finding> {
     found
 }
 
-fn check_socket(path: &Path) -> (Level, String) {
+/// Can a file be made beside `path`?
+fn writable_directory(path: &Path) -> Result<(), String> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     match std::fs::metadata(directory) {
-        Err(error) => return (Level::Error, format!("its directory {}: {error}", directory.display())),
-        Ok(found) if !found.is_dir() => {
-            return (Level::Error, format!("{} is not a directory", directory.display()));
-        }
+        Err(error) => return Err(format!("its directory {}: {error}", directory.display())),
+        Ok(found) if !found.is_dir() => return Err(format!("{} is not a directory", directory.display())),
         Ok(_) => {}
     }
-    if let Err(error) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
-        return (Level::Error, format!("its directory {}: {}", directory.display(), error.desc()));
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| format!("its directory {}: {}", directory.display(), error.desc()))
+}
+
+fn check_socket(path: &Path) -> (Level, String) {
+    if let Err(message) = writable_directory(path) {
+        return (Level::Error, message);
     }
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Level::Ok, "free".to_owned()),

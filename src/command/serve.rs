@@ -7,6 +7,7 @@ use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp};
+use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Options, RedisStore};
 use crate::store::{Store, StoreError};
@@ -179,6 +180,13 @@ impl Running {
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store.url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(Box::new(clock::wall)))),
+        StoreUrl::File(path) => {
+            let timeout = Duration::from_millis(config.store.timeout_ms);
+            let path = path.clone();
+            let opened =
+                tokio::task::spawn_blocking(move || FileStore::open(&path, Box::new(clock::wall), timeout));
+            Ok(Arc::new(opened.await?.context("store.url")?))
+        }
         StoreUrl::Redis(url) => {
             let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
             let store =

@@ -19,10 +19,10 @@ const FILTER_MAX: usize = 1024;
 
 /// The whole document. `None`: something that has no default is missing, and was reported.
 pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -> Option<Config> {
-    let (store, shared) = store(root.table("store"), password);
-    let instance = instance(root.table("instance"), shared.is_some());
+    let (store, outlives) = store(root.table("store"), password);
+    let instance = instance(root.table("instance"), matches!(store.url, StoreUrl::Redis(_)));
     let listen = listen(root.table("listen"));
-    let token = token(root.table("token"), shared.as_ref(), listen.token_file.as_deref());
+    let token = token(root.table("token"), outlives.as_ref(), listen.token_file.as_deref());
     let dispatch = dispatch(root.table("dispatch"));
     let log = log(root.table("log"));
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
@@ -32,8 +32,11 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     Some(Config { instance, store, listen, token, dispatch, log, emergency_numbers, pools: pools? })
 }
 
-/// The store; and when instances share it, the place that says so.
-fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig, Option<Spot>) {
+/// The store; and when it outlives the process, the place that says so, with the reason why tokens must too.
+fn store(
+    mut t: Reader<'_, '_>,
+    password: Option<ReadPassword>,
+) -> (StoreConfig, Option<(Spot, &'static str)>) {
     let written = t.secret("url", str::parse::<StoreUrl>);
     let password_file = t.path("password_file");
     let timeout_ms = t.number("timeout_ms", 5..=5000, " (ms)").unwrap_or(50);
@@ -47,12 +50,21 @@ fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig,
             StoreUrl::Memory
         }
     };
-    let shared = (url != StoreUrl::Memory).then(|| t.spot_of("url"));
+    let reason = match &url {
+        StoreUrl::Memory => None,
+        StoreUrl::File(_) => Some(
+            "missing: leases in this file outlive the process, so must the secret that their tokens are signed with",
+        ),
+        StoreUrl::Redis(_) => {
+            Some("missing: instances that share this store must sign their tokens with the same secret")
+        }
+    };
+    let outlives = reason.map(|reason| (t.spot_of("url"), reason));
     t.done();
-    (StoreConfig { url, timeout_ms }, shared)
+    (StoreConfig { url, timeout_ms }, outlives)
 }
 
-const NO_PASSWORD: &str = "the store memory: takes no password";
+const NO_PASSWORD: &str = "the stores memory: and file: take no password";
 
 fn with_password(t: &Reader<'_, '_>, url: StoreUrl, file: &Path, password: Option<ReadPassword>) -> StoreUrl {
     let spot = t.spot_of("password_file");
@@ -189,13 +201,14 @@ fn group(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn token(mut t: Reader<'_, '_>, shared: Option<&Spot>, token_file: Option<&Path>) -> TokenConfig {
+fn token(
+    mut t: Reader<'_, '_>,
+    outlives: Option<&(Spot, &'static str)>,
+    token_file: Option<&Path>,
+) -> TokenConfig {
     let secret_file = t.path("secret_file");
-    if let Some(store) = shared.filter(|_| !t.has("secret_file")) {
-        t.wrong(
-            &store.said_of("token.secret_file"),
-            "missing: instances that share this store must sign their tokens with the same secret",
-        );
+    if let Some((store, reason)) = outlives.filter(|_| !t.has("secret_file")) {
+        t.wrong(&store.said_of("token.secret_file"), reason);
     }
     if secret_file.is_some() && secret_file.as_deref() == token_file {
         let message = "the same file as listen.token_file: whoever may ask could then sign tokens too";

@@ -3,6 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The longest address of a store, in bytes.
@@ -16,6 +17,8 @@ pub const STORE_DB_MAX: u32 = 1023;
 pub enum StoreUrl {
     /// In this process: one instance, forgotten when it ends.
     Memory,
+    /// In this process and in this file: one instance, restarts included.
+    File(PathBuf),
     /// In a Redis that instances share.
     Redis(RedisUrl),
 }
@@ -63,6 +66,7 @@ impl FromStr for StoreUrl {
     fn from_str(s: &str) -> Result<Self, StoreUrlError> {
         match s {
             "memory:" => Ok(StoreUrl::Memory),
+            _ if s.starts_with(FILE) => checked_file(s).map(StoreUrl::File),
             _ => checked(s).map(StoreUrl::Redis),
         }
     }
@@ -72,6 +76,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreUrl::Memory => f.write_str("memory:"),
+            StoreUrl::File(path) => write!(f, "{FILE}{}", path.display()),
             StoreUrl::Redis(url) => url.fmt(f),
         }
     }
@@ -100,7 +105,7 @@ impl fmt::Debug for RedisUrl {
 pub enum StoreUrlError {
     /// Not an address at all, or another scheme.
     #[error(
-        "write memory:, redis://host:6379/0, rediss://host:6379/0 or redis+unix:///run/redis/redis.sock?db=0"
+        "write memory:, file:/var/lib/mqs/mqs.redb, redis://host:6379/0, rediss://host:6379/0 or redis+unix:///run/redis/redis.sock?db=0"
     )]
     Form,
     /// More than [`STORE_URL_MAX`] bytes.
@@ -109,6 +114,11 @@ pub enum StoreUrlError {
     /// A byte that must be percent-encoded; where.
     #[error("byte {0} of the address is not printable ASCII; percent-encode it")]
     Byte(usize),
+    /// Not the path of a file.
+    #[error(
+        "after file: stands the absolute path of a file, as it is: one '/' at its beginning, no '%', '?', '#', '.' or '..' part"
+    )]
+    Path,
     /// No host, or one that cannot be connected to.
     #[error("the address names no host that can be connected to")]
     Host,
@@ -129,6 +139,21 @@ pub enum StoreUrlError {
 }
 
 const UNIX: &str = "redis+unix";
+const FILE: &str = "file:";
+
+/// The path is taken as it is. What a URL would read in another way is refused, so that nobody is surprised.
+fn checked_file(s: &str) -> Result<PathBuf, StoreUrlError> {
+    if s.len() > STORE_URL_MAX {
+        return Err(StoreUrlError::TooLong(s.len()));
+    }
+    let path = s.strip_prefix(FILE).and_then(|path| path.strip_prefix('/')).ok_or(StoreUrlError::Path)?;
+    if path.chars().any(|c| c.is_control() || "%?#".contains(c))
+        || path.split('/').any(|part| matches!(part, "" | "." | ".."))
+    {
+        return Err(StoreUrlError::Path);
+    }
+    Ok(Path::new("/").join(path))
+}
 
 fn checked(s: &str) -> Result<RedisUrl, StoreUrlError> {
     if s.len() > STORE_URL_MAX {
@@ -223,6 +248,9 @@ mod tests {
     #[test]
     fn addresses_of_a_store() {
         assert_eq!("memory:".parse(), Ok(StoreUrl::Memory));
+        let file: StoreUrl = "file:/var/lib/mqs/my store.redb".parse().unwrap();
+        assert_eq!(file, StoreUrl::File("/var/lib/mqs/my store.redb".into()));
+        assert_eq!(file.to_string().parse(), Ok(file));
         for good in [
             "redis://127.0.0.1",
             "redis://127.0.0.1:6379/0",
@@ -237,7 +265,20 @@ mod tests {
             ("", StoreUrlError::Form),
             ("memory", StoreUrlError::Form),
             ("memory://", StoreUrlError::Form),
-            ("file:/var/lib/mqs", StoreUrlError::Form),
+            ("file:", StoreUrlError::Path),
+            ("file:/", StoreUrlError::Path),
+            ("file:mqs.redb", StoreUrlError::Path),
+            ("file://host/mqs.redb", StoreUrlError::Path),
+            ("file:///var/lib/mqs.redb", StoreUrlError::Path),
+            ("file:/var/lib/mqs/", StoreUrlError::Path),
+            ("file:/var/../mqs.redb", StoreUrlError::Path),
+            ("file:/var/./mqs.redb", StoreUrlError::Path),
+            ("file:/var/a%20b", StoreUrlError::Path),
+            ("file:/var/a?b", StoreUrlError::Path),
+            ("file:/var/a#b", StoreUrlError::Path),
+            ("file:/var/a\nb", StoreUrlError::Path),
+            ("FILE:/var/a", StoreUrlError::Form),
+            (&format!("file:/{}", "a".repeat(1020)), StoreUrlError::TooLong(1026)),
             ("valkey://127.0.0.1", StoreUrlError::Form),
             ("unix:///run/redis.sock", StoreUrlError::Form),
             ("redis://", StoreUrlError::Host),

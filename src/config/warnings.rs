@@ -31,11 +31,12 @@ pub(super) fn of(config: &Config) -> Vec<String> {
 
 fn of_store(config: &Config, warnings: &mut Vec<String>) {
     match &config.store.url {
-        StoreUrl::Memory => {
+        StoreUrl::Memory | StoreUrl::File(_) => {
             let remote = config.listen.resp.iter().chain(&config.listen.http).find(|e| !e.is_local());
             if let Some(remote) = remote {
                 warnings.push(format!(
-                    "store.url is memory: but {remote} serves other hosts: a second instance would not know this one's leases"
+                    "store.url is {} but {remote} serves other hosts: a second instance would not know this one's leases",
+                    config.store.url
                 ));
             }
         }

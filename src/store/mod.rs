@@ -3,10 +3,14 @@
 //! [`Store`] is the whole contract; `tests/store_contract.rs` runs one suite over every implementation.
 //!
 //! * [`memory`]: in this process, for trying out and for tests
+//! * [`file`]: in this process and in a file, for one instance that survives restarts
 //! * [`redis`]: shared by many instances
 
+mod definition;
+pub mod file;
 pub mod memory;
 pub mod redis;
+mod table;
 
 use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::{Lifetimes, Settle, Settled};
@@ -15,6 +19,9 @@ use crate::domain::pool::{Loaded, Lookup, NoPick, Rules};
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
 use std::sync::Arc;
+
+/// A clock that an embedded store reads; tests bring their own.
+pub type ClockFn = Box<dyn Fn() -> EpochMs + Send + Sync>;
 
 /// A pool's nodes and loads, as they were at one moment.
 #[derive(Clone, Debug)]
@@ -199,7 +206,7 @@ pub trait Store: Send + Sync + 'static {
     /// The store's clock; also shows that it is there.
     async fn now(&self) -> Result<EpochMs, StoreError>;
 
-    /// One word for logs and `readyz`: `memory`, `redis`.
+    /// One word for logs and `readyz`: `memory`, `file`, `redis`.
     fn kind(&self) -> &'static str;
 
     /// True when lookups that wait together should travel together.

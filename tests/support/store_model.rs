@@ -35,6 +35,8 @@ pub enum Step {
     Sleep,
     /// The caller takes a new view.
     Look,
+    /// The process dies at once, and another one goes on.
+    Crash,
 }
 
 #[derive(Clone, Debug)]
@@ -240,6 +242,7 @@ impl<const OWN_FALLBACKS: bool> ReferenceStateMachine for Machine<OWN_FALLBACKS>
             2 => (0..6u8, prop::option::weighted(0.85, shape())).prop_map(|(index, shape)| Step::Define(index, shape)),
             1 => Just(Step::Sleep),
             2 => Just(Step::Look),
+            2 => Just(Step::Crash),
         ]
         .boxed()
     }
@@ -261,7 +264,7 @@ impl<const OWN_FALLBACKS: bool> ReferenceStateMachine for Machine<OWN_FALLBACKS>
             }
             Step::Define(index, shape) => model.define(*index, shape),
             Step::Sleep => model.now = model.now + SHORT.held_ms + 1,
-            Step::Look => {}
+            Step::Look | Step::Crash => {}
         }
         model
     }
@@ -315,8 +318,12 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 /// A harness that the model can drive.
 pub trait Driven: Harness {
+    /// Whether leases run out while a slow machine works on a trace.
+    const REAL_TIME: bool = true;
     /// One for the next trace.
     fn fresh() -> Self;
+    /// The process that uses the store dies without a word. Nothing happens to a store that ends with it, or is elsewhere.
+    fn crash(&mut self) {}
 }
 
 /// A store while a trace runs on it.
@@ -362,7 +369,11 @@ impl<D: Driven, const OWN_FALLBACKS: bool> StateMachineTest for Traces<D, OWN_FA
         }
         let outcome = run.step(model, &step);
         let loads = run.loads();
-        if run.first_short.is_some_and(|first| first.elapsed() >= Duration::from_millis(SHORT.held_ms - 5)) {
+        if D::REAL_TIME
+            && run
+                .first_short
+                .is_some_and(|first| first.elapsed() >= Duration::from_millis(SHORT.held_ms - 5))
+        {
             LOST.fetch_add(1, Ordering::SeqCst);
             run.lost_track = true;
             return run;
@@ -428,6 +439,10 @@ impl<D: Driven> Run<D> {
             }
             Step::Look => {
                 self.look();
+                Outcome::Nothing
+            }
+            Step::Crash => {
+                self.driven.crash();
                 Outcome::Nothing
             }
         }

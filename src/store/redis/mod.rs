@@ -22,7 +22,9 @@ mod record;
 pub use conn::{Options, UrlError};
 pub use probe::Probe;
 
-use super::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written};
+use super::{
+    Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written, definition,
+};
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
 use crate::domain::pool::NoPick;
@@ -338,7 +340,7 @@ impl Store for RedisStore {
         call.number(expected.version);
         for one in nodes {
             let (node, shelf) = (&one.node, layout.shelf_number(&one.node));
-            call.text(node.id.as_str()).text(&record::definition(one)).number(node.slot.0);
+            call.text(node.id.as_str()).text(&definition::write(one)).number(node.slot.0);
             call.number(node.effective_capacity()).number(shelf);
         }
         let reply = self.conn.run(OP, call).await?;
