@@ -12,17 +12,21 @@ use anyhow::{Context, Result, ensure};
 use super::judge::{self, Call, Row, Sample, Sampler, Wrong, compare};
 use super::stage::{Plan, Stage, stands};
 use crate::Case;
+use crate::kamailio::Version;
 use crate::net::{epoch_s, wait_until};
 use crate::parts::Part;
 use crate::relay::Faults;
 use crate::room::Lab;
 
 const PARTS: &[Part] = &[Part::Redis, Part::Kamailio, Part::Sipp];
+const PARTS_NEW: &[Part] = &[Part::Redis, Part::KamailioNew, Part::Sipp];
 
 pub const CASES: &[Case] = &[
     Case { name: "faults::the_judge_sees_what_is_wrong", needs: &[], run: judge_sees },
     Case { name: "faults::redis_killed", needs: PARTS, run: redis_killed },
     Case { name: "faults::redis_stopped", needs: PARTS, run: redis_stopped },
+    Case { name: "faults::redis_stopped_over_http", needs: PARTS, run: redis_stopped_over_http },
+    Case { name: "faults::redis_stopped_on_kamailio_6", needs: PARTS_NEW, run: redis_stopped_on_kamailio_6 },
     Case { name: "faults::redis_paused", needs: PARTS, run: redis_paused },
     Case { name: "faults::redis_flushed", needs: PARTS, run: redis_flushed },
     Case { name: "faults::scripts_flushed", needs: PARTS, run: scripts_flushed },
@@ -66,6 +70,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What a case does otherwise than the others, and what must hold.
 struct Trial {
     name: &'static str,
+    version: Version,
+    http: bool,
     links: bool,
     static_list: bool,
     long_calls: bool,
@@ -78,6 +84,8 @@ impl Trial {
     fn new(name: &'static str) -> Trial {
         Trial {
             name,
+            version: Version::System,
+            http: false,
             links: false,
             static_list: false,
             long_calls: true,
@@ -92,7 +100,9 @@ impl Trial {
 fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Row> {
     let helper = format!("[dispatch]\nheld_ms = {}\ncall_max_s = {}", HELD_S * 1000, trial.call_max_s);
     let plan = Plan {
+        version: trial.version,
         pairs: 2,
+        http: trial.http,
         helper: &helper,
         links: trial.links,
         static_list: trial.static_list,
@@ -195,8 +205,20 @@ fn redis_killed(lab: &Lab) -> Result<()> {
 const FORGOTTEN_S: f64 = 13.0;
 
 fn redis_stopped(lab: &Lab) -> Result<()> {
+    stop_redis(lab, Trial::new("redis_stopped"))
+}
+
+fn redis_stopped_over_http(lab: &Lab) -> Result<()> {
+    stop_redis(lab, Trial { http: true, ..Trial::new("redis_stopped_over_http") })
+}
+
+fn redis_stopped_on_kamailio_6(lab: &Lab) -> Result<()> {
+    stop_redis(lab, Trial { version: Version::New, ..Trial::new("redis_stopped_on_kamailio_6") })
+}
+
+fn stop_redis(lab: &Lab, trial: Trial) -> Result<()> {
     // Picks that Redis carries out when it goes on, for calls answered without it and over by now, are held so long.
-    let trial = Trial { true_again_max_s: HELD_S as f64 + 2.0, ..Trial::new("redis_stopped") };
+    let trial = Trial { true_again_max_s: HELD_S as f64 + 2.0, ..trial };
     let row = hold(lab, &trial, |stage| {
         stage.redis.process.signal("STOP")?;
         sleep(Duration::from_secs(5));
@@ -315,11 +337,8 @@ fn helper_killed_without_a_list(lab: &Lab) -> Result<()> {
 }
 
 fn helper_stopped(lab: &Lab) -> Result<()> {
-    let trial = Trial {
-        static_list: true,
-        true_again_max_s: HELD_S as f64 + 2.0,
-        ..Trial::new("helper_stopped")
-    };
+    let trial =
+        Trial { static_list: true, true_again_max_s: HELD_S as f64 + 2.0, ..Trial::new("helper_stopped") };
     let row = hold(lab, &trial, |stage| {
         stage.helpers[0].process.signal("STOP")?;
         sleep(Duration::from_secs(5));

@@ -80,7 +80,8 @@ impl Drop for Sampler {
 }
 
 fn sample(redis: &mut Resp) -> Result<Sample> {
-    const READ: &str = "local t=redis.call('TIME') return {t[1],t[2],redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES')}";
+    const READ: &str =
+        "local t=redis.call('TIME') return {t[1],t[2],redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES')}";
     let key = format!("{{mqs:p:{POOL}}}:own");
     let reply = redis.call(&["EVAL", READ, "1", &key])?;
     let Reply::Array(parts) = &reply else { bail!("{reply:?}") };
