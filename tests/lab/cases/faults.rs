@@ -107,7 +107,7 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
         http: trial.http,
         helper: &helper,
         // No node here is silent: one that is only slow must not lose its call to the next one.
-        pool: "fr_timer_ms = 8000",
+        pool: "fr_timer_ms = 3900",
         links: trial.links,
         static_list: trial.static_list,
         ..Plan::new(stands("node.xml", &[150, 200, 250, 300]))
@@ -154,7 +154,7 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
 
     let calls: Vec<Call> =
         stage.nodes.iter().enumerate().flat_map(|(node, sipp)| judge::calls(node, sipp)).collect();
-    row.judge(&samples, &calls, begin, end);
+    lab.write("truth.csv", &row.judge(&samples, &calls, begin, end))?;
     println!("    {}", row.line());
     row.publish()?;
     let early = samples.iter().filter(|sample| sample.at < begin).count();

@@ -21,6 +21,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// A lease begins before the call is at its node, and its end is told beside the BYE: so much is no disagreement.
 const GRACE_S: f64 = 0.3;
 
+/// The counts are true again once they have been so for this long.
+const STEADY_S: f64 = 2.0;
+
 /// The bits of a score that are the expiry (`store/redis/common.lua`).
 const SLOT: u64 = 1 << 42;
 
@@ -187,12 +190,15 @@ pub struct Row {
 }
 
 impl Row {
-    /// Reads what happened after `begin`; `end` is when the fault was over.
-    pub fn judge(&mut self, samples: &[Sample], calls: &[Call], begin: f64, end: f64) {
+    /// Reads what happened after `begin`; `end` is when the fault was over. Gives a line a sample, for who wants to know more.
+    pub fn judge(&mut self, samples: &[Sample], calls: &[Call], begin: f64, end: f64) -> String {
+        let mut trace = "after_s,missing,extra,live\n".to_owned();
         self.doubled = doubled(calls);
         self.unleased = calls.iter().filter(|call| call.lease.is_none()).count();
         for sample in samples {
             let wrong = compare(sample, calls);
+            let (after, live) = (sample.at - end, sample.live.len());
+            trace.push_str(&format!("{after:.2},{},{},{live}\n", wrong.missing, wrong.extra));
             if sample.at < begin {
                 self.noise.missing = self.noise.missing.max(wrong.missing);
                 self.noise.extra = self.noise.extra.max(wrong.extra);
@@ -200,10 +206,13 @@ impl Row {
             }
             self.missing_max = self.missing_max.max(wrong.missing);
             self.extra_max = self.extra_max.max(wrong.extra);
-            if wrong.missing > self.noise.missing || wrong.extra > self.noise.extra {
-                self.true_again_s = (sample.at - end).max(0.0);
+            let differs = wrong.missing > self.noise.missing || wrong.extra > self.noise.extra;
+            // Right for so long together: what comes later is not the fault's doing.
+            if differs && after < self.true_again_s + STEADY_S {
+                self.true_again_s = after.max(0.0);
             }
         }
+        trace
     }
 
     pub fn line(&self) -> String {
