@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab setup check fuzz bench clean
+.PHONY: help run test lab lab-full setup check fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: ## all tests, with real Kamailio, Redis, SIPp and Asterisk
 
 lab: setup ## the lab tests alone: real calls through real parts
 	$(CARGO) test --test lab -- --test-threads=1
+
+lab-full: setup ## the same with every fault; writes docs/results/faults-DATE.md and .json
+	MQS_LAB_FAULTS=all MQS_LAB_RESULTS=docs/results $(CARGO) test --test lab -- --test-threads=1
 
 check: ## what a maintainer wants checked beside the tests: format, lints, documentation, dependency policy
 	@scripts/check

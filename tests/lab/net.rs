@@ -12,6 +12,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Seconds since 1970, as SIPp logs them.
+#[allow(clippy::disallowed_methods)]
+pub fn epoch_s() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map(|time| time.as_secs_f64()).unwrap_or_default()
+}
+
 /// Asks `ready` until it says yes; an error of `ready` counts as "not yet" and is told at the end.
 pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = now() + limit;

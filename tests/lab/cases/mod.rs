@@ -3,7 +3,9 @@
 mod asterisk;
 mod dispatch;
 mod failure;
+pub mod faults;
 mod harness;
+mod judge;
 mod shipped;
 mod stage;
 
@@ -14,5 +16,5 @@ pub fn all() -> Vec<Case> {
     if let Some(case) = harness::hanging_case() {
         return vec![case];
     }
-    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, shipped::CASES].concat()
+    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, faults::CASES, shipped::CASES].concat()
 }

@@ -10,6 +10,7 @@ use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs::{Mqs, MqsConfig, Node, Pool};
 use crate::net::{now, wait_until};
 use crate::redis::Redis;
+use crate::relay::Relay;
 use crate::resp::Reply;
 use crate::room::Lab;
 use crate::sipp::{self, Scenario, Sipp};
@@ -39,6 +40,8 @@ pub struct Stage {
     pub helpers: Vec<Mqs>,
     pub proxies: Vec<Kamailio>,
     pub callers: Vec<Ipv4Addr>,
+    /// From each helper to Redis, where the plan asks for them.
+    pub links: Vec<Relay>,
 }
 
 /// What differs between stages.
@@ -54,6 +57,10 @@ pub struct Plan<'a> {
     pub socket: Option<&'a Path>,
     pub defines: Vec<String>,
     pub http: bool,
+    /// Each helper reaches Redis through a relay of its own.
+    pub links: bool,
+    /// Kamailio has the nodes in a list of its own, for when its helper is away.
+    pub static_list: bool,
 }
 
 impl Plan<'_> {
@@ -67,6 +74,8 @@ impl Plan<'_> {
             socket: None,
             defines: Vec::new(),
             http: false,
+            links: false,
+            static_list: false,
         }
     }
 }
@@ -95,11 +104,20 @@ impl Stage {
             helpers: Vec::new(),
             proxies: Vec::new(),
             callers: Vec::new(),
+            links: Vec::new(),
         };
+        let list: Vec<String> = stage.nodes.iter().map(|node| format!("1 {}\n", node.uri())).collect();
+        let list = lab.write("dispatcher.list", &list.concat())?;
         for pair in 1..=plan.pairs {
             let mut pool = Pool::new(POOL, defined.clone());
             pool.extra = plan.pool.to_owned();
-            let mut config = MqsConfig::new(&format!("mqs{pair}"), stage.redis.url(), vec![pool]);
+            let mut store = stage.redis.url();
+            if plan.links {
+                let listen = SocketAddrV4::new(lab.address(), 6379);
+                stage.links.push(Relay::tcp(listen.into(), stage.redis.address())?);
+                store = format!("redis://{listen}");
+            }
+            let mut config = MqsConfig::new(&format!("mqs{pair}"), store, vec![pool]);
             config.extra = plan.helper.to_owned();
             let helper = Mqs::start(lab, config)?;
             let caller = lab.address();
@@ -112,6 +130,10 @@ impl Stage {
                 &named,
             )?;
             config.defines.extend(plan.defines.iter().cloned());
+            if plan.static_list {
+                let list = plan.version.sees(lab, &list)?;
+                config = config.switch("WITH_MQS_STATIC").define("MQS_STATIC_LIST", list.display());
+            }
             if plan.http {
                 let url = format!("http://{}", helper.http_address());
                 config = config.switch("WITH_MQS_HTTP").define("MQS_HTTP", url);
