@@ -3,7 +3,7 @@
 //! [`Store`] is the whole contract; `tests/store_contract.rs` runs one suite over every implementation.
 //!
 //! * [`memory`]: in this process, for trying out and for tests
-//! * [`file`]: in this process and in a file, for one instance that survives restarts
+//! * [`file`](mod@file): in this process and in a file, for one instance that survives restarts
 //! * [`redis`]: shared by many instances
 
 mod definition;
