@@ -70,16 +70,21 @@ impl Pool {
 
     /// Looks again.
     pub async fn refresh(&self) -> Result<Arc<Seen>, StoreError> {
-        let last = self.seen();
         let view = self.look().await?;
-        // A store that lost its memory must not take the definitions away from us: `steward` gives them back to it.
+        Ok(self.keep(view))
+    }
+
+    /// Keeps a view as what was last seen, unless the store lost its memory: that must not take the definitions away from us,
+    /// `steward` gives them back to it.
+    pub(super) fn keep(&self, view: View) -> Arc<Seen> {
+        let last = self.seen();
         if view.version == 0 && last.view.version > 0 {
-            return Ok(last);
+            return last;
         }
         let seen = Arc::new(Seen::new(view));
         self.seen.store(seen.clone());
         self.degraded.store_is_back();
-        Ok(seen)
+        seen
     }
 
     pub(super) fn show(&self, view: View) {

@@ -79,8 +79,7 @@ impl Dispatcher {
 
     async fn round(&self, sweep: bool) -> Result<(), StoreError> {
         for pool in self.pools() {
-            pool.restore().await?;
-            pool.refresh().await?;
+            pool.catch_up().await?;
             pool.adopt().await?;
         }
         if sweep && self.store.hold_steward(&self.settings.instance, STEWARD_MS).await? {
@@ -130,18 +129,16 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives the definitions back to a store that lost its memory.
-    async fn restore(&self) -> Result<(), StoreError> {
-        let last = self.seen();
-        if last.view.version == 0 {
+    /// Looks again, and gives the definitions back to a store that lost its memory.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let (last, now) = (self.seen(), self.look().await?);
+        if now.version > 0 || last.view.version == 0 {
+            self.keep(now);
             return Ok(());
         }
-        let now = self.look().await?;
-        if now.version == 0 {
-            warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
-            self.write(&now, &last.view.nodes).await?;
-        }
-        Ok(())
+        warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
+        self.write(&now, &last.view.nodes).await?;
+        self.refresh().await.map(|_| ())
     }
 
     /// Forgets removed nodes whose last lease has ended, unless the file still names them.
