@@ -36,6 +36,7 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
 fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig, Option<Spot>) {
     let written = t.secret("url", str::parse::<StoreUrl>);
     let password_file = t.path("password_file");
+    let ca_file = t.path("ca_file");
     let timeout_ms = t.number("timeout_ms", 5..=5000, " (ms)").unwrap_or(50);
     let url = match (written, password_file) {
         (Some(url), Some(file)) => with_password(&t, url, &file, password),
@@ -49,7 +50,7 @@ fn store(mut t: Reader<'_, '_>, password: Option<ReadPassword>) -> (StoreConfig,
     };
     let shared = (url != StoreUrl::Memory).then(|| t.spot_of("url"));
     t.done();
-    (StoreConfig { url, timeout_ms }, shared)
+    (StoreConfig { url, ca_file, timeout_ms }, shared)
 }
 
 const NO_PASSWORD: &str = "the store memory: takes no password";
