@@ -1,9 +1,10 @@
 //! Several real servers that are one Redis: a master with its replica and three Sentinels, a cluster, a server with TLS.
 
 use super::redis_server::RedisServer;
+use mqs::clock::Stopwatch;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Sentinel's name for the master.
@@ -167,12 +168,11 @@ impl ClusterGroup {
         for (at, range) in ["0 5460", "5461 10922", "10923 16383"].iter().enumerate() {
             group.servers[at].say::<()>(&format!("CLUSTER ADDSLOTSRANGE {range}"));
         }
-        for at in 0..4 {
-            group.servers[at].say::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", at + 1));
-            if at > 0 {
-                let (port, bus) = (group.ports[at], buses[at]);
-                group.servers[0].say::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
-            }
+        for (epoch, server) in (1..).zip(&group.servers) {
+            server.say::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {epoch}"));
+        }
+        for (port, bus) in group.ports.iter().zip(&buses).skip(1) {
+            group.servers[0].say::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
         }
         let all_know = |words: &str| {
             group.servers.iter().all(|server| server.say::<String>("CLUSTER INFO").contains(words))
@@ -253,7 +253,7 @@ pub fn free_port() -> u16 {
 }
 
 pub fn until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
         std::thread::sleep(Duration::from_millis(50));

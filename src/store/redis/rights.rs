@@ -67,7 +67,7 @@ mod tests {
             include_str!("steward.lua"),
         ];
         for call in scripts.iter().flat_map(|script| script.split("redis.call(").skip(1)) {
-            let verb = call.split(',').next().unwrap();
+            let verb = call.split([',', ')']).next().unwrap();
             // Every second part is a quoted word: one command, or several to choose from.
             let names: Vec<&str> = verb.split('\'').skip(1).step_by(2).collect();
             assert!(!names.is_empty(), "{verb}");
