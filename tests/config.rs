@@ -96,6 +96,7 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("instance", "zone", r#""a b""#, "", "' ' at position 1"),
         ("store", "url", r#""mysql://localhost""#, "", "write memory:, file:/var/lib/mqs/mqs.redb, redis://"),
         ("store", "password_file", r#""password""#, "", "beginning with '/'"),
+        ("store", "ca_file", r#""ca.pem""#, "", "beginning with '/'"),
         ("store", "timeout_ms", "0", "", "5 to 5000 (ms)"),
         ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
         ("listen", "resp", r#"["unix:mqs.sock"]"#, "[0]", "begins with '/'"),
@@ -221,7 +222,12 @@ fn tables_of_the_wrong_shape_are_refused() {
 
 #[test]
 fn a_shared_store_needs_a_shared_secret() {
-    for url in ["redis://127.0.0.1", "rediss://redis.example.com/1", "redis+unix:///run/redis.sock?db=1"] {
+    for url in [
+        "redis://127.0.0.1",
+        "rediss://redis.example.com/1",
+        "redis+unix:///run/redis.sock?db=1",
+        "redis+sentinel://s1:1,s2:2/m/0",
+    ] {
         let text = set(BARE, "store", "url", &format!("{url:?}"));
         let problem = only_problem(&text);
         assert_eq!((problem.key.as_str(), problem.line), ("token.secret_file", 5), "{problem}");
@@ -310,6 +316,8 @@ fn a_password_is_in_no_word_that_the_program_says() {
         r#""redis://:hunter2@127.0.0.1""#,
         r#""rediss://mqs:hunter2@redis.example.com:6380/1""#,
         r#""redis+unix:///run/redis.sock?pass=hunter2""#,
+        r#""redis+sentinel://mqs:hunter2@s1,s2/m?sentinel_pass=hunter2""#,
+        r#""redis+cluster://:hunter2@10.0.0.1""#,
     ];
     for url in urls {
         let config = parse(
@@ -326,6 +334,9 @@ fn a_password_is_in_no_word_that_the_program_says() {
         ("store", "url", r#""mysql://root:hunter2@127.0.0.1""#),
         ("store", "url", r#""redis://:hunter2@127.0.0.1#insecure""#),
         ("store", "url", r#""redis://:hunter2@127.0.0.1 ""#),
+        ("store", "url", r#""redis+sentinel://:hunter2@s1/""#),
+        ("store", "url", r#""redis+sentinel://s1/m?pass=hunter2""#),
+        ("store", "url", r#""redis+cluster://:hunter2@10.0.0.1/1""#),
         ("store", "url", r#""redis://:hunter2@127.0.0.1"#),
         ("store", "url", "redis://:hunter2@127.0.0.1"),
         ("store", "url", r#"["redis://:hunter2@127.0.0.1"]"#),
@@ -397,7 +408,7 @@ fn the_password_comes_from_its_file() {
         fs::write(&password, good).unwrap();
         let config = Config::load(&file).unwrap();
         let StoreUrl::Redis(redis) = &config.store.url else { panic!() };
-        assert_eq!(redis.secret(), "redis://mqs:hunter2@127.0.0.1:6379/0");
+        assert_eq!(redis.secret(), "rediss://mqs:hunter2@127.0.0.1:6379/0");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

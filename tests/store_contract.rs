@@ -6,6 +6,10 @@
 
 #[path = "support/redis_cases.rs"]
 mod redis_cases;
+#[path = "support/redis_groups.rs"]
+mod redis_groups;
+#[path = "support/redis_kinds.rs"]
+mod redis_kinds;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 #[path = "support/store_bench.rs"]
@@ -125,19 +129,23 @@ impl Harness for Redis {
         tokio::time::sleep(Duration::from_millis(ms + 5)).await;
     }
 
-    /// Nobody waits that long in a test: the tombs are made older.
     async fn pass_tombs(&self, pool: &PoolId) {
-        const OLDER: &str = "
-            for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-                local past = redis.call('ZINCRBY', KEYS[1], -ARGV[1], id)
-                local record = redis.call('HGET', KEYS[2], id)
-                redis.call('HSET', KEYS[2], id, (string.gsub(record, '%d+$', past)))
-            end";
-        let key = |name| format!("{{mqs:p:{pool}}}:{name}");
-        let mut cmd = redis::cmd("EVAL");
-        cmd.arg(OLDER).arg(2).arg(key("tomb")).arg(key("lease")).arg(TOMB_MS + 1);
-        self.server.send::<()>(&cmd);
+        self.server.send::<()>(&make_tombs_older(pool));
     }
+}
+
+/// Nobody waits that long in a test: the tombs are made older.
+fn make_tombs_older(pool: &PoolId) -> redis::Cmd {
+    const OLDER: &str = "
+        for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+            local past = redis.call('ZINCRBY', KEYS[1], -ARGV[1], id)
+            local record = redis.call('HGET', KEYS[2], id)
+            redis.call('HSET', KEYS[2], id, (string.gsub(record, '%d+$', past)))
+        end";
+    let key = |name| format!("{{mqs:p:{pool}}}:{name}");
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(OLDER).arg(2).arg(key("tomb")).arg(key("lease")).arg(TOMB_MS + 1);
+    cmd
 }
 
 macro_rules! contract {
@@ -159,6 +167,10 @@ macro_rules! contract {
             async fn $case() {
                 super::store_cases::$case(&super::Redis::new()).await;
             })*
+        }
+        /// All cases, one after the other, on servers that are emptied between.
+        async fn every_promise<H: Harness>(emptied: impl Fn() -> H) {
+            $(store_cases::$case(&emptied()).await;)*
         }
     };
 }

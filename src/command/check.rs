@@ -1,7 +1,7 @@
 //! `mqs check`: is the configuration right, and will it work on this host?
 
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
-use super::serve::{CONFIG_FILE, peers_token, read_secret};
+use super::serve::{CONFIG_FILE, open_redis, peers_token, read_secret};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, ConfigError, Endpoint, NodeConfig, StoreUrl};
 use crate::domain::node::NodeState;
@@ -10,7 +10,7 @@ use crate::outbound::dns::Resolver;
 use crate::outbound::probe::{self, Transport};
 use crate::store::Store as _;
 use crate::store::file::{self, Seen};
-use crate::store::redis::{Options, Probe, RedisStore};
+use crate::store::redis::Probe;
 use anyhow::anyhow;
 use nix::unistd::{AccessFlags, Group, access};
 use serde::Serialize;
@@ -166,10 +166,9 @@ async fn check_store(config: &Config) -> Vec<Finding> {
         }
         StoreUrl::Redis(redis_url) => redis_url,
     };
-    let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
-    let store = match RedisStore::connect(redis_url.secret(), options) {
+    let store = match open_redis(config, redis_url) {
         Ok(store) => store,
-        Err(error) => return vec![Finding::new(Level::Error, "store", url, error)],
+        Err(error) => return vec![Finding::new(Level::Error, "store", url, told(&error))],
     };
     // The first answer may take longer than `timeout_ms`: it needs a connection.
     let clock = Stopwatch::start();
@@ -221,15 +220,47 @@ fn check_store_file(path: &Path) -> (Level, String) {
 }
 
 fn judge(url: &StoreUrl, probe: &Probe) -> Vec<Finding> {
-    let mut found = vec![Finding::new(Level::Ok, "store", url, format!("{} answers", probe.server))];
-    if probe.read_only {
-        let message =
-            format!("a read-only replica (role {}); MQS needs the server that takes writes", probe.role);
-        found.push(Finding::new(Level::Error, "store", url, message));
+    let mut found = Vec::new();
+    let mut find = |level, message: String| found.push(Finding::new(level, "store", url, message));
+    if !probe.rights_missing.is_empty() {
+        let commands = probe.rights_missing.join(", ");
+        find(Level::Error, format!("this user may not use {commands}, at least not on keys {{mqs:*"));
     }
-    if let Some(policy) = probe.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction") {
-        let message = format!("maxmemory-policy is {policy}: leases may be thrown away; set noeviction");
-        found.push(Finding::new(Level::Warn, "store", url, message));
+    for server in &probe.servers {
+        let log = match server.has_log {
+            Some(true) => ", with a log on disk",
+            Some(false) => ", without a log on disk: a restart may lose leases",
+            None => "",
+        };
+        let replicas = match server.replicas {
+            0 => String::new(),
+            1 => ", 1 replica".to_owned(),
+            more => format!(", {more} replicas"),
+        };
+        find(Level::Ok, format!("{} answers ({}{replicas}{log})", server.server, probe.kind));
+        if server.read_only {
+            let role = &server.role;
+            find(
+                Level::Error,
+                format!("a read-only replica (role {role}); MQS needs the server that takes writes"),
+            );
+        }
+        if server.in_cluster && probe.kind != "cluster" {
+            let message = "a node of a cluster, which holds some pools only; write redis+cluster://";
+            find(Level::Error, message.to_owned());
+        }
+        if let Some(policy) = server.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction") {
+            find(
+                Level::Warn,
+                format!("maxmemory-policy is {policy}: leases may be thrown away; set noeviction"),
+            );
+        }
+        if server.replicas == 0 && probe.kind != "one server" {
+            find(
+                Level::Warn,
+                format!("no replica is connected to it: there is nobody to take over ({})", probe.kind),
+            );
+        }
     }
     found
 }

@@ -2,7 +2,7 @@
 
 use super::notify;
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, Endpoint, LogFormat, StoreUrl};
+use crate::config::{Config, Endpoint, LogFormat, RedisUrl, StoreUrl};
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
@@ -176,6 +176,17 @@ impl Running {
     }
 }
 
+/// A Redis, certified by whom the configuration names.
+pub fn open_redis(config: &Config, url: &RedisUrl) -> anyhow::Result<RedisStore> {
+    let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
+    // Without TLS there is nothing to certify; a warning says so.
+    let file = config.store.ca_file.as_ref().filter(|_| url.is_tls());
+    let ca =
+        file.map(|file| std::fs::read(file).with_context(|| format!("store.ca_file {}", file.display())));
+    RedisStore::connect_trusting(url.secret(), options, ca.transpose()?.as_deref())
+        .with_context(|| format!("store.url {url}"))
+}
+
 /// The store that the configuration names.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store.url {
@@ -187,12 +198,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
                 tokio::task::spawn_blocking(move || FileStore::open(&path, Box::new(clock::wall), timeout));
             Ok(Arc::new(opened.await?.context("store.url")?))
         }
-        StoreUrl::Redis(url) => {
-            let options = Options { timeout: Duration::from_millis(config.store.timeout_ms) };
-            let store =
-                RedisStore::connect(url.secret(), options).with_context(|| format!("store.url {url}"))?;
-            Ok(Arc::new(store))
-        }
+        StoreUrl::Redis(url) => Ok(Arc::new(open_redis(config, url)?)),
     }
 }
 

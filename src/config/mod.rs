@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 mod pools;
 mod reader;
+mod redis_group;
 mod route;
 mod sections;
 mod store_url;
@@ -16,6 +17,7 @@ mod warnings;
 
 pub use endpoint::{Endpoint, EndpointError, SOCKET_PATH_MAX};
 pub use error::{ConfigError, Problem};
+pub use redis_group::{GroupKind, Login, REDIS_SEATS_MAX, RedisGroup};
 pub use store_url::{RedisUrl, STORE_DB_MAX, STORE_URL_MAX, StoreUrl, StoreUrlError};
 
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
@@ -71,6 +73,8 @@ pub struct Instance {
 pub struct StoreConfig {
     /// The address, with the password of `password_file` when it was [loaded](Config::load).
     pub url: StoreUrl,
+    /// Authorities that certify the store's servers, PEM, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
     /// How long one round trip may take, in ms.
     pub timeout_ms: u64,
 }

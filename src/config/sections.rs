@@ -39,6 +39,7 @@ fn store(
 ) -> (StoreConfig, Option<(Spot, &'static str)>) {
     let written = t.secret("url", str::parse::<StoreUrl>);
     let password_file = t.path("password_file");
+    let ca_file = t.path("ca_file");
     let timeout_ms = t.number("timeout_ms", 5..=5000, " (ms)").unwrap_or(50);
     let url = match (written, password_file) {
         (Some(url), Some(file)) => with_password(&t, url, &file, password),
@@ -61,7 +62,7 @@ fn store(
     };
     let outlives = reason.map(|reason| (t.spot_of("url"), reason));
     t.done();
-    (StoreConfig { url, timeout_ms }, outlives)
+    (StoreConfig { url, ca_file, timeout_ms }, outlives)
 }
 
 const NO_PASSWORD: &str = "the stores memory: and file: take no password";

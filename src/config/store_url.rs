@@ -1,5 +1,6 @@
 //! Where the shared state lives. A password never leaves through `Debug`, `Display` or an error.
 
+use super::redis_group::{REDIS_SEATS_MAX, RedisGroup};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt;
 use std::net::IpAddr;
@@ -43,6 +44,11 @@ impl RedisUrl {
         self.has_password
     }
 
+    /// Whether its connections are TLS.
+    pub fn is_tls(&self) -> bool {
+        self.whole.starts_with("rediss")
+    }
+
     /// Whether it names another host, and no TLS.
     pub fn crosses_the_network_in_the_clear(&self) -> bool {
         self.crosses_the_network_in_the_clear
@@ -50,6 +56,10 @@ impl RedisUrl {
 
     /// The same address with this password.
     pub fn with_password(&self, password: &str) -> Result<RedisUrl, StoreUrlError> {
+        if let Some(mut group) = RedisGroup::parse(&self.whole)? {
+            group.login.password = Some(password.to_owned());
+            return checked(&group.secret());
+        }
         let mut url = redis::parse_redis_url(&self.whole).ok_or(StoreUrlError::Form)?;
         if url.scheme() == UNIX {
             url.query_pairs_mut().append_pair("pass", password);
@@ -105,7 +115,8 @@ impl fmt::Debug for RedisUrl {
 pub enum StoreUrlError {
     /// Not an address at all, or another scheme.
     #[error(
-        "write memory:, file:/var/lib/mqs/mqs.redb, redis://host:6379/0, rediss://host:6379/0 or redis+unix:///run/redis/redis.sock?db=0"
+        "write memory:, file:/var/lib/mqs/mqs.redb, redis://host:6379/0, rediss://host:6379/0, redis+unix:///run/redis/redis.sock?db=0, \
+         redis+sentinel://host:26379,host:26379/MASTER-NAME/0 or redis+cluster://host:6379,host:6379"
     )]
     Form,
     /// More than [`STORE_URL_MAX`] bytes.
@@ -133,6 +144,21 @@ pub enum StoreUrlError {
     /// `#insecure` would skip the check of the certificate.
     #[error("an address of a store has no '#'; certificates are always checked")]
     Fragment,
+    /// No name of a master, or one with other characters.
+    #[error(
+        "after the Sentinels stands the name of the master, of letters, digits, '.', '_' and '-': \
+         redis+sentinel://host:26379/MASTER-NAME/0"
+    )]
+    MasterName,
+    /// A query parameter that is not taken with Sentinel, or given twice.
+    #[error("after '?' stand, once each: sentinel_user=… and sentinel_pass=…, the login at the Sentinels")]
+    SentinelQuery,
+    /// Something after the nodes of a cluster.
+    #[error("a cluster has one database and no options: redis+cluster://host:6379,host:6379")]
+    ClusterPath,
+    /// The same address twice, or too many.
+    #[error("the address names a server twice, or more than {REDIS_SEATS_MAX}")]
+    Seats,
     /// The client library did not take it.
     #[error("the address is not one that the Redis client takes")]
     Client,
@@ -162,6 +188,14 @@ fn checked(s: &str) -> Result<RedisUrl, StoreUrlError> {
     // The URL standard drops tabs and line ends in silence; here nothing is dropped.
     if let Some(at) = s.bytes().position(|b| !(0x21..=0x7e).contains(&b)) {
         return Err(StoreUrlError::Byte(at));
+    }
+    if let Some(group) = RedisGroup::parse(s)? {
+        return Ok(RedisUrl {
+            whole: s.to_owned(),
+            shown: group.to_string(),
+            has_password: group.has_password(),
+            crosses_the_network_in_the_clear: group.crosses_the_network_in_the_clear(),
+        });
     }
     let mut url = redis::parse_redis_url(s).ok_or(StoreUrlError::Form)?;
     let unix = match url.scheme() {
@@ -258,6 +292,8 @@ mod tests {
             "rediss://mqs:pw@redis.example.com:6380/2",
             "redis+unix:///run/redis/redis.sock",
             "redis+unix:///run/redis/redis.sock?db=3&user=mqs&pass=pw",
+            "redis+sentinel://s1,s2:26380/mymaster/1",
+            "rediss+cluster://mqs:pw@10.0.0.1,10.0.0.2",
         ] {
             assert_eq!(redis(good).secret(), good);
         }
@@ -309,6 +345,7 @@ mod tests {
             "redis://:hunter2@10.0.0.1/1",
             "rediss://mqs:hunter2@redis.example.com",
             "redis+unix:///run/redis.sock?db=1&pass=hunter2&user=mqs",
+            "rediss+sentinel://mqs:hunter2@s1/m",
         ] {
             let url = redis(url);
             assert!(url.has_password() && url.secret().contains("hunter2"));
@@ -334,6 +371,12 @@ mod tests {
             let info = redis::IntoConnectionInfo::into_connection_info(whole.secret()).unwrap();
             assert_eq!(info.redis_settings().password(), Some(password), "{url}");
             assert!(!whole.to_string().contains("p%41") && !whole.to_string().contains("p%25"), "{whole}");
+        }
+        for url in ["redis+sentinel://mqs@s1,s2/m/2", "rediss+cluster://a"] {
+            let whole = redis(url).with_password(password).unwrap();
+            let group = RedisGroup::parse(whole.secret()).unwrap().unwrap();
+            assert_eq!(group.login.password.as_deref(), Some(password), "{url}");
+            assert!(!whole.to_string().contains("41"), "{whole}");
         }
     }
 

@@ -41,6 +41,10 @@ fn of_store(config: &Config, warnings: &mut Vec<String>) {
             }
         }
         StoreUrl::Redis(url) => {
+            if config.store.ca_file.is_some() && !url.is_tls() {
+                warnings
+                    .push(format!("store.ca_file is for TLS, and store.url {url} names none; write rediss"));
+            }
             if url.crosses_the_network_in_the_clear() {
                 warnings.push(format!("store.url {url} names another host without TLS; write rediss://"));
             }

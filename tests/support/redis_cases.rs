@@ -121,7 +121,7 @@ async fn a_replica_says_that_it_cannot_be_written_to() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let probe = on_replica.probe().await.unwrap();
+    let probe = on_replica.probe().await.unwrap().servers.remove(0);
     assert_eq!((probe.role.as_str(), probe.read_only), ("slave", true));
     let view = on_replica.view(&pool, &View::empty()).await.unwrap();
     assert_eq!(view.nodes.len(), 1, "reading it may do");
@@ -263,6 +263,8 @@ async fn one_instance_is_steward_at_a_time() {
 async fn a_server_says_what_it_is() {
     let server = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
     let probe = store(&server.url()).probe().await.unwrap();
+    assert_eq!((probe.kind, probe.rights_missing.len(), probe.servers.len()), ("one server", 0, 1));
+    let probe = &probe.servers[0];
     assert!(probe.server.contains(' ') && !probe.read_only, "{probe:?}");
     assert_eq!((probe.role.as_str(), probe.maxmemory_policy.as_deref()), ("master", Some("allkeys-lru")));
 }

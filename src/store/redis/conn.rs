@@ -1,14 +1,13 @@
-//! The connection: one to one server, reconnecting by itself; scripts; errors in the words of the store.
+//! The connection, reconnecting by itself; scripts; errors in the words of the store.
 //!
-//! The rest of the store knows only [`Conn::run`] and [`Conn::query`]: what finds and follows the server (one address now)
-//! can change behind them.
+//! The rest of the store knows only [`Conn::run`] and [`Conn::query`]: what finds and follows the servers is behind them, in
+//! `wire.rs` (which kinds there are) and `sentinel.rs` (where the master is).
 
+use super::wire::{Way, Wire};
 use crate::store::StoreError;
-use arc_swap::ArcSwap;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use std::sync::Arc;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// So many time-outs one after the other, and the connection is given up for a new one: a host that vanished says nothing, and
@@ -32,7 +31,8 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{url:?} is not the URL of a Redis: {cause}; use redis://[user:password@]host[:port][/db], rediss://… for TLS, \
-         or redis+unix:///path[?db=…&user=…&pass=…]"
+         redis+unix:///path[?db=…&user=…&pass=…], redis+sentinel://host[:port][,…]/MASTER-NAME[/db] \
+         or redis+cluster://host[:port][,…]"
 )]
 pub struct UrlError {
     /// The URL, without its password.
@@ -83,6 +83,8 @@ impl From<Value> for Reply {
             Value::BulkString(bytes) => Reply::Text(bytes),
             Value::SimpleString(text) => Reply::Text(text.into_bytes()),
             Value::VerbatimString { text, .. } => Reply::Text(text.into_bytes()),
+            // Of every node of a cluster.
+            Value::Map(parts) => Reply::List(parts.into_iter().map(|(_, value)| value.into()).collect()),
             Value::Array(parts) => Reply::List(parts.into_iter().map(Reply::from).collect()),
             _ => Reply::Other,
         }
@@ -131,57 +133,78 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A connection to one server.
+/// A connection to the Redis that a URL names, however many servers that is.
 pub(super) struct Conn {
-    client: Client,
+    way: Way,
     options: Options,
-    manager: ArcSwap<ConnectionManager>,
+    /// None: nothing was sent yet, or the last one was given up.
+    wire: Mutex<Option<Arc<Wire>>>,
     timeouts: AtomicU32,
 }
 
 impl Conn {
-    pub(super) fn new(url: &str, options: Options) -> Result<Conn, UrlError> {
+    pub(super) fn new(url: &str, options: Options, ca: Option<&[u8]>) -> Result<Conn, UrlError> {
         let wrong = |cause: String| UrlError { url: without_password(url), cause };
-        if url.starts_with("rediss:") {
+        if url.starts_with("rediss") {
             // With two TLS libraries linked, rustls would not know which one to take. An error says that it knows already.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let client = Client::open(url).map_err(|e| wrong(e.to_string()))?;
-        let manager = lazy(&client, options).map_err(|e| wrong(e.to_string()))?;
-        Ok(Conn { client, options, manager: ArcSwap::from_pointee(manager), timeouts: AtomicU32::new(0) })
+        let way = Way::new(url, options, ca).map_err(wrong)?;
+        Ok(Conn { way, options, wire: Mutex::default(), timeouts: AtomicU32::new(0) })
+    }
+
+    /// What kind of Redis it is, in one word or two.
+    pub(super) fn kind(&self) -> &'static str {
+        self.way.kind()
     }
 
     /// Runs a script, which the server may have forgotten.
     pub(super) async fn run(&self, op: &'static str, call: Call<'_>) -> Result<Reply, StoreError> {
         let known = call.command("EVALSHA", &call.script.sha);
-        let used = self.manager.load_full();
-        let mut manager = ConnectionManager::clone(&used);
+        let wire = self.wire(op)?;
         let ask = async {
-            // The manager hands a server's error over as a value.
-            let reply = manager.send_packed_command(&known).await.and_then(Value::extract_error);
+            let reply = wire.send(&known).await;
             match reply.as_ref().map_err(RedisError::kind) {
                 Err(ErrorKind::Server(ServerErrorKind::NoScript)) => {
-                    manager.send_packed_command(&call.command("EVAL", call.script.source)).await
+                    wire.send(&call.command("EVAL", call.script.source)).await
                 }
                 Ok(_) | Err(_) => reply,
             }
         };
         let reply = tokio::time::timeout(self.options.timeout, ask).await;
-        self.judge(op, &used, reply.ok())
+        self.judge(op, &wire, reply.ok())
     }
 
     /// Sends a command.
     pub(super) async fn query(&self, op: &'static str, cmd: Cmd) -> Result<Reply, StoreError> {
-        let used = self.manager.load_full();
-        let mut manager = ConnectionManager::clone(&used);
-        let reply = tokio::time::timeout(self.options.timeout, manager.send_packed_command(&cmd)).await;
-        self.judge(op, &used, reply.ok())
+        let wire = self.wire(op)?;
+        let reply = tokio::time::timeout(self.options.timeout, wire.send(&cmd)).await;
+        self.judge(op, &wire, reply.ok())
+    }
+
+    /// Sends a command to every server that takes writes: to one, or to all masters of a cluster.
+    pub(super) async fn query_masters(&self, op: &'static str, cmd: Cmd) -> Result<Vec<Reply>, StoreError> {
+        let wire = self.wire(op)?;
+        let reply = tokio::time::timeout(self.options.timeout, wire.send_to_masters(&cmd)).await;
+        match self.judge(op, &wire, reply.ok())? {
+            Reply::List(replies) => Ok(replies),
+            one @ (Reply::Int(_) | Reply::Text(_) | Reply::Other) => Ok(vec![one]),
+        }
+    }
+
+    fn wire(&self, op: &'static str) -> Result<Arc<Wire>, StoreError> {
+        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wire) = wire.as_ref() {
+            return Ok(wire.clone());
+        }
+        let new = self.way.open().map_err(|error| explain(op, &error))?;
+        Ok(wire.insert(Arc::new(new)).clone())
     }
 
     fn judge(
         &self,
         op: &'static str,
-        used: &Arc<ConnectionManager>,
+        used: &Arc<Wire>,
         reply: Option<Result<Value, RedisError>>,
     ) -> Result<Reply, StoreError> {
         match reply.map(|reply| reply.and_then(Value::extract_error)) {
@@ -192,20 +215,20 @@ impl Conn {
             Some(Err(error)) if error.is_timeout() => Err(self.timed_out(op, used)),
             None => Err(self.timed_out(op, used)),
             Some(Err(error)) => {
-                // The manager reconnects after I/O errors only. After any other it would keep the failed connection, or the
-                // failure to make one, for ever: also when the password is right by now, or the server no longer a replica.
-                if !error.is_io_error() {
-                    self.renew(used);
+                if used.is_spoilt_by(&error) {
+                    self.give_up(used);
                 }
                 Err(explain(op, &error))
             }
         }
     }
 
-    fn timed_out(&self, op: &'static str, used: &Arc<ConnectionManager>) -> StoreError {
+    fn timed_out(&self, op: &'static str, used: &Arc<Wire>) -> StoreError {
         if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
             self.timeouts.store(0, Ordering::Relaxed);
-            self.renew(used);
+            if used.is_spoilt_by_silence() {
+                self.give_up(used);
+            }
         }
         StoreError::Timeout {
             op,
@@ -214,10 +237,9 @@ impl Conn {
     }
 
     /// Lets the next operation begin with a new connection, unless another task has seen to that.
-    fn renew(&self, used: &Arc<ConnectionManager>) {
-        if let Ok(manager) = lazy(&self.client, self.options) {
-            self.manager.compare_and_swap(used, Arc::new(manager));
-        }
+    fn give_up(&self, used: &Arc<Wire>) {
+        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        wire.take_if(|current| Arc::ptr_eq(current, used));
     }
 }
 
@@ -226,6 +248,8 @@ fn explain(op: &'static str, error: &RedisError) -> StoreError {
     let away = matches!(
         error.kind(),
         ErrorKind::Io
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                     | ServerErrorKind::ClusterDown
@@ -236,22 +260,16 @@ fn explain(op: &'static str, error: &RedisError) -> StoreError {
     if away { StoreError::Away { op, cause } } else { StoreError::Refused { op, cause } }
 }
 
-fn lazy(client: &Client, options: Options) -> Result<ConnectionManager, RedisError> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(0)
-        .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(Some(options.timeout))
-        .set_pipeline_buffer_size(1024);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
-}
-
 /// The URL as it may be logged.
 fn without_password(url: &str) -> String {
     let (rest, query) = url.split_once('?').map_or((url, None), |(rest, query)| (rest, Some(query)));
     let (scheme, rest) = rest.split_once("://").unwrap_or(("", rest));
     let place = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, place)| format!("…@{place}"));
     let query = query.map(|query| {
-        let shown = query.split('&').map(|pair| if pair.starts_with("pass=") { "pass=…" } else { pair });
+        let shown = query.split('&').map(|pair| match pair.split_once("pass=") {
+            Some((before, _)) => format!("{before}pass=…"),
+            None => pair.to_owned(),
+        });
         format!("?{}", shown.collect::<Vec<_>>().join("&"))
     });
     let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
@@ -268,6 +286,10 @@ mod tests {
             ("redis://u:secret@h:1/2", "redis://…@h:1/2"),
             ("redis://:p@ss?word@h", "redis://:p@ss?word@h"),
             ("redis+unix:///s?db=1&pass=secret&user=u", "redis+unix:///s?db=1&pass=…&user=u"),
+            (
+                "redis+sentinel://:secret@h,i/m?sentinel_pass=secret",
+                "redis+sentinel://…@h,i/m?sentinel_pass=…",
+            ),
             ("http://h", "http://h"),
             ("u:secret@h", "…@h"),
         ] {

@@ -18,9 +18,12 @@ mod conn;
 mod layout;
 mod probe;
 mod record;
+mod rights;
+mod sentinel;
+mod wire;
 
 pub use conn::{Options, UrlError};
-pub use probe::Probe;
+pub use probe::{Probe, Server};
 
 use super::{
     Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written, definition,
@@ -66,15 +69,24 @@ macro_rules! script {
 }
 
 impl RedisStore {
-    /// Prepares a store at `url`: `redis://`, `rediss://` (TLS) or `redis+unix://`.
+    /// Prepares a store at `url`: `redis://`, `rediss://` (TLS), `redis+unix://`, or a group of servers,
+    /// [`crate::config::RedisGroup`].
     ///
     /// Nothing is sent yet: a Redis that is away is met by the first operation, and used as soon as it is there.
     ///
     /// # Errors
     /// [`UrlError`], when the URL is not one of a Redis.
     pub fn connect(url: &str, options: Options) -> Result<RedisStore, UrlError> {
+        RedisStore::connect_trusting(url, options, None)
+    }
+
+    /// As [`RedisStore::connect`]; `ca`, PEM, certifies the servers instead of the public authorities.
+    ///
+    /// # Errors
+    /// [`UrlError`], when the URL is not one of a Redis, or `ca` is given and is not PEM or the URL names no TLS.
+    pub fn connect_trusting(url: &str, options: Options, ca: Option<&[u8]>) -> Result<RedisStore, UrlError> {
         Ok(RedisStore {
-            conn: Conn::new(url, options)?,
+            conn: Conn::new(url, options, ca)?,
             scripts: Scripts {
                 pick: script!("pick"),
                 settle: script!("settle"),
