@@ -102,7 +102,11 @@ async fn until_it_picks(bench: &Bench<'_, Behind<'_>>, lease: u32) -> (Duration,
             Ok(_) => return (start.elapsed(), last),
             Err(error) => last = Some(error),
         }
-        assert!(asked.elapsed() < HASTY.timeout * 3, "a failure is quick: {last:?} {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() < HASTY.timeout * 3 + Duration::from_millis(500),
+            "a failure is quick: {last:?} {:?}",
+            asked.elapsed()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("no pick within 30 s: {last:?}");
