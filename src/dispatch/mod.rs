@@ -3,11 +3,13 @@
 //! * [`Dispatcher`]: the whole of it, for whoever brings questions
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away
+//! * [`health`]: what calls and probes tell of nodes
 //! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
 pub mod decision;
 pub mod degraded;
+pub mod health;
 pub mod listing;
 pub mod nodes;
 pub mod seen;
@@ -30,6 +32,7 @@ use seen::{Pool, Seen};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -40,6 +43,8 @@ pub struct Dispatcher {
     pools: BTreeMap<PoolId, Arc<Pool>>,
     decisions: decision::Ring,
     metrics: Arc<Metrics>,
+    /// This instance is the steward, as far as it knows.
+    steward: AtomicBool,
 }
 
 /// A route, and what led to it.
@@ -60,7 +65,7 @@ impl Dispatcher {
             .map(|(id, p)| (id.clone(), Pool::new(id, p, store.clone(), metrics.clone())));
         let pools = pools.collect();
         let decisions = decision::Ring::new(settings.decisions_kept);
-        Arc::new(Dispatcher { pools, decisions, settings, store, metrics })
+        Arc::new(Dispatcher { pools, decisions, settings, store, metrics, steward: AtomicBool::new(false) })
     }
 
     /// What the configuration said.
@@ -76,6 +81,11 @@ impl Dispatcher {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether this instance is the steward, as far as it knows.
+    pub fn is_steward(&self) -> bool {
+        self.steward.load(Ordering::Relaxed)
     }
 
     /// All pools of the configuration.

@@ -3,6 +3,7 @@
 use super::batch::{Batcher, Run};
 use super::degraded::Degraded;
 use super::error_word;
+use super::health::Watches;
 use super::settings::PoolSettings;
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::lease::Settled;
@@ -26,6 +27,8 @@ pub struct Pool {
     pub settings: PoolSettings,
     /// Answers while the store is away.
     pub degraded: Degraded,
+    /// What was noticed of its nodes.
+    pub(super) watches: Watches,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     seen: Arc<ArcSwap<Seen>>,
@@ -54,6 +57,7 @@ impl Pool {
             id: id.clone(),
             settings: settings.clone(),
             degraded: Degraded::default(),
+            watches: Watches::default(),
             picks: Batcher::new(PickRun(shared())),
             settles: Batcher::new(SettleRun(shared())),
             store,
@@ -109,6 +113,10 @@ impl Pool {
 
     pub(super) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn failed(&self, op: &'static str, error: &StoreError) {
@@ -182,6 +190,7 @@ fn rank(view: &View, lookup: &Lookup, rules: &Rules) -> Ranked {
             Verdict::Excluded
             | Verdict::Draining
             | Verdict::Down
+            | Verdict::Unwell(_)
             | Verdict::NoTag(_)
             | Verdict::NoRoom
             | Verdict::OtherNode => verdict.as_str(),

@@ -10,6 +10,7 @@ use crate::domain::lease::Settle;
 use crate::domain::node::NodeState;
 use crate::store::{SettleOne, StoreError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -82,10 +83,16 @@ impl Dispatcher {
             pool.catch_up().await?;
             pool.adopt().await?;
         }
-        if sweep && self.store.hold_steward(&self.settings.instance, STEWARD_MS).await? {
+        if !sweep {
+            return Ok(());
+        }
+        let holds = self.store.hold_steward(&self.settings.instance, STEWARD_MS).await;
+        self.steward.store(matches!(holds, Ok(true)), Ordering::Relaxed);
+        if holds? {
             for pool in self.pools() {
                 self.sweep(pool).await?;
                 pool.purge().await?;
+                pool.pass().await?;
             }
         }
         Ok(())

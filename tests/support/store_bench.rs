@@ -176,6 +176,7 @@ pub fn record(slot: u16, text: &str) -> NodeRecord {
         zone: None,
         tags: BTreeSet::new(),
         state: NodeState::Active,
+        health: Default::default(),
     };
     for word in words {
         match word.split_once('=').unwrap() {
