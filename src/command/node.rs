@@ -193,13 +193,20 @@ pub struct NodeInfo {
     pub load: u32,
     occupancy: f64,
     stale: bool,
-    health: String,
+    /// What calls and probes tell of it.
+    pub health: String,
     health_why: String,
     overruled: bool,
 }
 
 impl NodeInfo {
-    fn told(&self) -> Told<'_> {
+    /// `ast1 is ejected: 3 calls in a row: no answer`
+    pub fn health_line(&self) -> String {
+        self.told().line(&self.id).unwrap_or_else(|| plain(&format!("{} is {}", self.id, self.health)))
+    }
+
+    /// State and health.
+    pub(super) fn told(&self) -> Told<'_> {
         let NodeInfo { state, health, health_why: why, overruled, .. } = self;
         Told { state, health, why, overruled: *overruled }
     }
@@ -427,6 +434,9 @@ fn table(nodes: &[NodeInfo]) -> String {
         ]);
     }
     let mut text = table.render(colours());
+    for line in nodes.iter().filter_map(|node| node.told().line(&node.id)) {
+        text.push_str(&format!("{line}\n"));
+    }
     if nodes.iter().any(|n| n.stale) {
         text.push_str("The store is away: these numbers are old.\n");
     }
