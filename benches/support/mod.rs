@@ -56,20 +56,27 @@ pub fn file() -> PathBuf {
     target.join("bench/dispatch.json")
 }
 
-/// What the benchmarks have found so far.
-pub fn figures() -> Value {
-    let text = std::fs::read_to_string(file()).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_else(|_| Value::Object(Map::new()))
-}
-
 /// Adds figures to the file: tables are merged, anything else is replaced.
 pub fn add(found: Value) {
-    let mut all = figures();
+    add_to(&file(), found);
+    println!("written to {}", file().display());
+}
+
+/// What the plots over time are drawn from.
+pub fn series_file() -> PathBuf {
+    file().with_file_name("evenness.json")
+}
+
+pub fn add_to(file: &Path, found: Value) {
+    let mut all = read(file);
     merge(&mut all, found);
-    let file = file();
     std::fs::create_dir_all(file.parent().expect("a file has a folder")).expect("the folder can be made");
-    std::fs::write(&file, format!("{all:#}\n")).expect("the figures can be written");
-    println!("written to {}", file.display());
+    std::fs::write(file, format!("{all:#}\n")).expect("the figures can be written");
+}
+
+pub fn read(file: &Path) -> Value {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_else(|_| Value::Object(Map::new()))
 }
 
 fn merge(into: &mut Value, from: Value) {
