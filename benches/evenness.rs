@@ -34,7 +34,7 @@ mod worlds;
 use crate::parts::{Part, Parts};
 use crate::room::Lab;
 use crate::support::{full_or_quick, quantile, round};
-use crate::worlds::World;
+use crate::worlds::{Ideal, World};
 use ::mqs::clock::Stopwatch;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long Kamailio takes to find out that both ends of a call are gone: `WITH_DIALOG_KA` asks them each 60 s, and leaves a dialog
+/// that fails 10 s. The module asks no faster than each 30 s, so on a faster clock `kamcmd` ends the dialog in its place, for both.
+const FINDS_OUT_S: f64 = 100.0;
 
 /// What differs between cases. Times in seconds.
 pub struct Case {
@@ -55,9 +59,9 @@ pub struct Case {
     lasts: f64,
     /// The first Kamailio is killed and started again in the middle.
     restart: bool,
-    /// Both ends of so many calls lose each other, and no BYE comes.
+    /// Both ends of this share of the calls lose each other, and no BYE comes.
     lost: f64,
-    /// One second stands for so many; 1: the proxies' own times are not changed.
+    /// One second stands for so many. From 100 on, calls are forgotten as much sooner.
     clock: u32,
 }
 
@@ -132,11 +136,13 @@ fn asked_for(case: &Case) -> bool {
 enum Event {
     Arrive,
     End(usize),
+    FindOut(usize),
     Restart,
 }
 
 fn measure(lab: &Lab, case: &Case) -> Result<()> {
     let mut worlds = [World::with_mqs(lab, case)?, World::with_dispatcher(lab, case)?];
+    let mut ideal = Ideal::new(case);
     let mut chance = fastrand::Rng::with_seed(lab.seed());
     let lasts = full_or_quick(case.lasts, case.lasts / 4.0);
     let rate = case.calls as f64 / case.hold.mean();
@@ -149,8 +155,8 @@ fn measure(lab: &Lab, case: &Case) -> Result<()> {
         agenda.push(Reverse((at(fill * call as f64 / case.calls as f64), call, Event::Arrive)));
     }
     let mut calls = case.calls;
-    let mut filled: [Vec<f64>; 2] = Default::default();
-    run(&mut worlds, &mut agenda, &mut calls, fill + 0.2, case, None, &mut chance, &mut filled)?;
+    let mut filled: [Vec<f64>; 3] = Default::default();
+    run(&mut worlds, &mut ideal, &mut agenda, &mut calls, fill + 0.2, case, None, &mut chance, &mut filled)?;
 
     // They come and go.
     for call in 0..case.calls {
@@ -161,25 +167,26 @@ fn measure(lab: &Lab, case: &Case) -> Result<()> {
     if case.restart {
         agenda.push(Reverse((at(lasts / 2.0), usize::MAX, Event::Restart)));
     }
-    let mut gaps: [Vec<f64>; 2] = Default::default();
-    run(&mut worlds, &mut agenda, &mut calls, lasts, case, Some(rate), &mut chance, &mut gaps)?;
+    let mut gaps: [Vec<f64>; 3] = Default::default();
+    run(&mut worlds, &mut ideal, &mut agenda, &mut calls, lasts, case, Some(rate), &mut chance, &mut gaps)?;
 
     let mut found = Map::new();
     let mut series = Map::new();
-    for ((world, gaps), filled) in worlds.iter().zip(&gaps).zip(&filled) {
+    let told = worlds.iter().map(|world| (world.name, world.refused())).chain([("ideal", 0)]);
+    for (((name, refused), gaps), filled) in told.zip(&gaps).zip(&filled) {
         let most = |values: &[f64]| round(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         found.insert(
-            world.name.to_owned(),
+            name.to_owned(),
             json!({
                 "arriving_max": most(filled),
                 "mean": round(gaps.iter().sum::<f64>() / gaps.len() as f64),
                 "p99": round(quantile(gaps.iter().copied(), 0.99)),
                 "max": most(gaps),
                 "samples": filled.len() + gaps.len(),
-                "refused": world.refused(),
+                "refused": refused,
             }),
         );
-        series.insert(world.name.to_owned(), json!(gaps.iter().map(|gap| round(*gap)).collect::<Vec<_>>()));
+        series.insert(name.to_owned(), json!(gaps.iter().map(|gap| round(*gap)).collect::<Vec<_>>()));
     }
     println!("{}: {}", case.name, Value::Object(found.clone()));
     support::add_to(&support::series_file(), json!({ case.name: { "seconds": lasts, "gaps": series } }));
@@ -191,13 +198,14 @@ fn measure(lab: &Lab, case: &Case) -> Result<()> {
 #[allow(clippy::too_many_arguments)]
 fn run(
     worlds: &mut [World; 2],
+    ideal: &mut Ideal,
     agenda: &mut BinaryHeap<Reverse<(u64, usize, Event)>>,
     calls: &mut usize,
     seconds: f64,
     case: &Case,
     rate: Option<f64>,
     chance: &mut fastrand::Rng,
-    gaps: &mut [Vec<f64>; 2],
+    gaps: &mut [Vec<f64>; 3],
 ) -> Result<()> {
     const SAMPLE_EVERY: u64 = 50_000;
     let mut clock = Stopwatch::start();
@@ -215,6 +223,7 @@ fn run(
                 Event::Arrive => {
                     let proxy = pick(case.shares, chance.f64());
                     worlds.iter_mut().for_each(|world| world.dial(call, proxy));
+                    ideal.dial(call);
                     if let Some(rate) = rate {
                         let hold = case.hold.draw(chance);
                         agenda.push(Reverse((at + (hold * 1e6) as u64, call, Event::End(call))));
@@ -226,6 +235,14 @@ fn run(
                 Event::End(call) => {
                     let lost = chance.f64() < case.lost;
                     worlds.iter_mut().for_each(|world| world.end(call, lost));
+                    ideal.end(call);
+                    if lost {
+                        let later = at + (FINDS_OUT_S / f64::from(case.clock) * 1e6) as u64;
+                        agenda.push(Reverse((later, call, Event::FindOut(call))));
+                    }
+                }
+                Event::FindOut(call) => {
+                    worlds.iter_mut().try_for_each(|world| world.find_out(call))?;
                 }
                 Event::Restart => {
                     // Time stands still meanwhile, for both alike.
@@ -243,6 +260,7 @@ fn run(
                     None => all = false,
                 }
             }
+            gaps[2].push(ideal.gap());
             // Something was on its way in one of them: soon again.
             next_sample = if all { now + SAMPLE_EVERY } else { now + 5_000 };
         }

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// How often a thread looks whether it shall end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// The tags of every dialog: the Call-ID tells them apart.
+pub const CALLER_TAG: &str = "c1";
+pub const NODE_TAG: &str = "n1";
+
 /// A node that answers each call, after it has rung for a while: then it does nothing else.
 pub struct Node {
     calls: Arc<Mutex<HashSet<String>>>,
@@ -75,7 +79,7 @@ fn hear(datagram: &[u8], up: &Mutex<HashSet<String>>, own: SocketAddrV4) -> Vec<
         _ => &[],
     };
     let answer = |(code, reason): &(u16, &str)| {
-        let draft = Draft::response(&request, *code, reason, Some("n1"));
+        let draft = Draft::response(&request, *code, reason, Some(NODE_TAG));
         draft.with("Contact", format!("<sip:node@{own}>")).bytes(b"").ok()
     };
     codes.iter().filter_map(answer).collect()
@@ -134,7 +138,8 @@ impl Caller {
     /// Sends an INVITE; the call's id.
     pub fn dial(&self) -> String {
         let number = self.shared.count.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{number:x}-{:x}@{}", std::process::id(), self.shared.own.ip());
+        let own = self.shared.own;
+        let id = format!("{number:x}-{:x}-{:x}@{}", own.port(), std::process::id(), own.ip());
         lock(&self.shared.legs).insert(id.clone(), Leg::Dialled { at: Stopwatch::start(), rang: false });
         let uri = format!("sip:100@{}", self.shared.proxy);
         self.shared.send("INVITE", 1, &id, &uri, None, &format!("<{uri}>"));
@@ -233,7 +238,7 @@ impl Shared {
         if let Some(route) = route.filter(|route| !route.is_empty()) {
             draft = draft.with("Route", route);
         }
-        let draft = draft.with("From", format!("<sip:caller@{own}>;tag=c1")).with("To", to);
+        let draft = draft.with("From", format!("<sip:caller@{own}>;tag={CALLER_TAG}")).with("To", to);
         let draft = draft.with("Call-ID", id).with("CSeq", format!("{cseq} {method}"));
         if let Ok(bytes) = draft.with("Contact", format!("<sip:caller@{own}>")).bytes(b"") {
             let _ = self.socket.send_to(&bytes, self.proxy);

@@ -36,15 +36,13 @@ pub struct Proxy<'a> {
     pub nodes: &'a [NodeAt],
     pub callers: &'a [Ipv4Addr],
     pub defines: Vec<String>,
-    /// What to write in the place of what in `kamailio.cfg`, to run a clock faster.
-    pub edits: Vec<(&'static str, String)>,
     pub options: Vec<String>,
 }
 
 impl<'a> Proxy<'a> {
     pub fn new(name: &str, way: Way<'a>, nodes: &'a [NodeAt], callers: &'a [Ipv4Addr]) -> Proxy<'a> {
         let (name, defines) = (name.to_owned(), Vec::new());
-        Proxy { name, way, nodes, callers, defines, edits: Vec::new(), options: Vec::new() }
+        Proxy { name, way, nodes, callers, defines, options: Vec::new() }
     }
 
     pub fn start(self, lab: &Lab) -> Result<Kamailio> {
@@ -63,7 +61,6 @@ impl<'a> Proxy<'a> {
         let shipped = parts::checkout().join("kamailio");
         let mut main = std::fs::read_to_string(shipped.join("kamailio.cfg"))?;
         let mut chooser = std::fs::read_to_string(shipped.join("mqs.cfg"))?;
-        let mut edits = self.edits;
         match self.way {
             Way::InTurn => config = config.define("DS_ALG", 4),
             Way::CallLoad { forget_s } => {
@@ -83,11 +80,9 @@ impl<'a> Proxy<'a> {
             let list = lab.write(&format!("{}.list", self.name), &lines.collect::<String>())?;
             config = config.define("DS_LIST", list.display());
             let bye = "    if (!has_totag()) return;\n    if (is_method(\"BYE\")) route(DS_BYE);\n";
-            edits.push(("    if (!has_totag()) return;\n", bye.to_owned()));
-        }
-        for (old, new) in edits {
+            let old = "    if (!has_totag()) return;\n";
             ensure!(main.contains(old), "kamailio.cfg has no {old:?}");
-            main = main.replacen(old, &new, 1);
+            main = main.replacen(old, bye, 1);
         }
         lab.write(&format!("{}-config/mqs.cfg", self.name), &chooser)?;
         let file = lab.write(&format!("{}-config/kamailio.cfg", self.name), &main)?;

@@ -3,7 +3,7 @@
 use crate::Case;
 use crate::kamailio::Kamailio;
 use crate::mqs_server::{self, Mqs, MqsConfig, Pool};
-use crate::phone::{Caller, Node};
+use crate::phone::{CALLER_TAG, Caller, NODE_TAG, Node};
 use crate::proxy::{NodeAt, Proxy, Way};
 use crate::redis_server::Redis;
 use crate::room::Lab;
@@ -27,6 +27,7 @@ pub struct World<'a> {
     capacities: Vec<u32>,
     callers: Vec<Caller>,
     calls: HashMap<usize, (usize, String)>,
+    lost: HashMap<usize, (usize, String)>,
 }
 
 impl<'a> World<'a> {
@@ -42,15 +43,14 @@ impl<'a> World<'a> {
             config.extra = format!("[dispatch]\ncall_max_s = {}", (CALL_MAX_S / hours(case)).max(10));
             helpers.push(Mqs::start(lab, config)?);
         }
-        let proxies =
-            helpers.iter().map(|mqs| places.proxy(lab, case, Way::Resp(mqs))).collect::<Result<_>>()?;
+        let proxies = helpers.iter().map(|mqs| places.proxy(lab, Way::Resp(mqs))).collect::<Result<_>>()?;
         World::new("mqs", lab, places, proxies, helpers, Some(redis))
     }
 
     pub fn with_dispatcher(lab: &'a Lab, case: &Case) -> Result<World<'a>> {
         let places = Places::new(lab, case);
         let way = Way::CallLoad { forget_s: (FORGET_S / hours(case)).max(1) };
-        let proxies = case.shares.iter().map(|_| places.proxy(lab, case, way)).collect::<Result<_>>()?;
+        let proxies = case.shares.iter().map(|_| places.proxy(lab, way)).collect::<Result<_>>()?;
         World::new("dispatcher", lab, places, proxies, Vec::new(), None)
     }
 
@@ -72,8 +72,9 @@ impl<'a> World<'a> {
             })
             .collect::<Result<_>>()?;
         let capacities = places.nodes.iter().map(|node| node.capacity).collect();
-        let calls = HashMap::new();
-        Ok(World { name, lab, proxies, _helpers: helpers, _redis: redis, nodes, capacities, callers, calls })
+        let (calls, lost) = (HashMap::new(), HashMap::new());
+        let (_helpers, _redis) = (helpers, redis);
+        Ok(World { name, lab, proxies, _helpers, _redis, nodes, capacities, callers, calls, lost })
     }
 
     pub fn dial(&mut self, call: usize, proxy: usize) {
@@ -88,9 +89,17 @@ impl<'a> World<'a> {
             for node in &self.nodes {
                 node.forget(&id);
             }
+            self.lost.insert(call, (proxy, id));
         } else {
             self.callers[proxy].hang_up(&id);
         }
+    }
+
+    /// Kamailio finds out that a lost call is over.
+    pub fn find_out(&mut self, call: usize) -> Result<()> {
+        let Some((proxy, id)) = self.lost.remove(&call) else { return Ok(()) };
+        let words = ["dlg.terminate_dlg", id.as_str(), CALLER_TAG, NODE_TAG];
+        self.proxies[proxy].rpc(self.lab, &words).map(drop)
     }
 
     /// A crash: nothing in its memory survives.
@@ -114,14 +123,48 @@ impl<'a> World<'a> {
         if !quiet() {
             return None;
         }
-        let pairs =
-            || loads.iter().map(|load| *load as f64).zip(self.capacities.iter().map(|c| f64::from(*c)));
-        let fullest = pairs().map(|(load, capacity)| load / capacity).fold(0.0, f64::max);
-        let (least, capacity) = pairs()
-            .map(|(load, capacity)| ((load + 1.0) / capacity, capacity))
-            .min_by(|a, b| a.0.total_cmp(&b.0))?;
-        Some((fullest - least) * capacity)
+        Some(gap(&loads, &self.capacities))
     }
+}
+
+/// What cannot be done better: each call goes to the least occupied node, with nothing unknown and nothing late.
+pub struct Ideal {
+    loads: Vec<usize>,
+    capacities: Vec<u32>,
+    calls: HashMap<usize, usize>,
+}
+
+impl Ideal {
+    pub fn new(case: &Case) -> Ideal {
+        let capacities = case.capacities.to_vec();
+        Ideal { loads: vec![0; capacities.len()], capacities, calls: HashMap::new() }
+    }
+
+    pub fn dial(&mut self, call: usize) {
+        let after = |node: usize| (self.loads[node] + 1) as f64 / f64::from(self.capacities[node]);
+        let nodes = 0..self.loads.len();
+        let chosen = nodes.min_by(|a, b| after(*a).total_cmp(&after(*b))).expect("there are nodes");
+        self.loads[chosen] += 1;
+        self.calls.insert(call, chosen);
+    }
+
+    pub fn end(&mut self, call: usize) {
+        if let Some(node) = self.calls.remove(&call) {
+            self.loads[node] -= 1;
+        }
+    }
+
+    pub fn gap(&self) -> f64 {
+        gap(&self.loads, &self.capacities)
+    }
+}
+
+fn gap(loads: &[usize], capacities: &[u32]) -> f64 {
+    let pairs = || loads.iter().map(|load| *load as f64).zip(capacities.iter().map(|c| f64::from(*c)));
+    let fullest = pairs().map(|(load, capacity)| load / capacity).fold(0.0, f64::max);
+    let after = pairs().map(|(load, capacity)| ((load + 1.0) / capacity, capacity));
+    let (least, capacity) = after.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are nodes");
+    (fullest - least) * capacity
 }
 
 /// By how much the clock of forgotten calls runs faster.
@@ -156,16 +199,9 @@ impl Places {
         format!("{kind}{}", NUMBER.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn proxy(&self, lab: &Lab, case: &Case, way: Way) -> Result<Kamailio> {
+    fn proxy(&self, lab: &Lab, way: Way) -> Result<Kamailio> {
         let callers = [*self.caller.ip()];
         let mut proxy = Proxy::new(&self.name("k"), way, &self.nodes, &callers);
-        if case.lost > 0.0 {
-            // As far as it goes: a probe of a dialog that has failed leaves it 10 s, on any clock.
-            proxy.defines.push("WITH_DIALOG_KA".to_owned());
-            proxy.edits.push(("\"ka_timer\", 10", "\"ka_timer\", 1".to_owned()));
-            proxy.edits.push(("\"ka_interval\", 60", "\"ka_interval\", 1".to_owned()));
-            proxy.edits.push(("\"ka_failed_limit\", 3", "\"ka_failed_limit\", 1".to_owned()));
-        }
         proxy.defines.push("CHILDREN=2".to_owned());
         proxy.start(lab)
     }
