@@ -4,7 +4,7 @@ use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs_server::Mqs;
 use crate::parts;
 use crate::room::Lab;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A node: its name, where it listens, what it carries.
@@ -59,7 +59,7 @@ impl<'a> Proxy<'a> {
         config.defines.extend(self.defines);
         config.options.extend(self.options);
         let shipped = parts::checkout().join("kamailio");
-        let mut main = std::fs::read_to_string(shipped.join("kamailio.cfg"))?;
+        let main = std::fs::read_to_string(shipped.join("kamailio.cfg"))?;
         let mut chooser = std::fs::read_to_string(shipped.join("mqs.cfg"))?;
         match self.way {
             Way::InTurn => config = config.define("DS_ALG", 4),
@@ -79,10 +79,6 @@ impl<'a> Proxy<'a> {
             });
             let list = lab.write(&format!("{}.list", self.name), &lines.collect::<String>())?;
             config = config.define("DS_LIST", list.display());
-            let bye = "    if (!has_totag()) return;\n    if (is_method(\"BYE\")) route(DS_BYE);\n";
-            let old = "    if (!has_totag()) return;\n";
-            ensure!(main.contains(old), "kamailio.cfg has no {old:?}");
-            main = main.replacen(old, bye, 1);
         }
         lab.write(&format!("{}-config/mqs.cfg", self.name), &chooser)?;
         let file = lab.write(&format!("{}-config/kamailio.cfg", self.name), &main)?;

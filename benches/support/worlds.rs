@@ -202,7 +202,8 @@ impl Places {
     fn proxy(&self, lab: &Lab, way: Way) -> Result<Kamailio> {
         let callers = [*self.caller.ip()];
         let mut proxy = Proxy::new(&self.name("k"), way, &self.nodes, &callers);
-        proxy.defines.push("CHILDREN=2".to_owned());
+        // Of use to MQS only; `dispatcher` finds a call by its Call-ID.
+        proxy.defines.extend(["CHILDREN=2", "WITH_MQS_RR"].map(str::to_owned));
         proxy.start(lab)
     }
 }
