@@ -2,160 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use async_trait::async_trait;
-use mqs::clock;
+#[path = "support/faulty.rs"]
+#[allow(dead_code)]
+mod faulty;
+#[path = "support/scene.rs"]
+#[allow(dead_code)]
+mod scene;
+
 use mqs::config::Config;
 use mqs::dispatch::decision::Outcome;
-use mqs::dispatch::settings::Settings;
+use mqs::dispatch::nodes;
 use mqs::dispatch::settle::{SettleError, Verb};
-use mqs::dispatch::{Dispatcher, Routed, nodes};
-use mqs::domain::id::PoolId;
-use mqs::domain::lease::Settled;
-use mqs::domain::time::EpochMs;
-use mqs::store::memory::MemoryStore;
-use mqs::store::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written};
-use mqs::telemetry::metrics::Metrics;
+use mqs::store::View;
 use mqs::wire::ask::{BranchAsk, RouteAsk};
 use mqs::wire::refusal::RefusalWord;
-use mqs::wire::token::Secret;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use scene::{AWAY, CONFIG, HERE, Scene, document, token};
 use std::time::Duration;
-
-const CONFIG: &str = r#"
-emergency_numbers = ["112"]
-[[pool]]
-name = "main"
-refuse_code = 486
-[[pool.node]]
-id = "a"
-uri = "sip:127.0.1.1"
-capacity = 2
-[[pool.node]]
-id = "b"
-uri = "sip:127.0.1.2"
-capacity = 4
-[[pool]]
-name = "empty"
-"#;
-
-const HERE: u64 = 0;
-const AWAY: u64 = u64::MAX;
-
-/// A stand-in for a store with faults: `memory`, behind a switch. 0: it answers; `AWAY`: it does not; else ms that it takes.
-struct Faulty {
-    inner: MemoryStore,
-    fault: AtomicU64,
-}
-
-impl Faulty {
-    async fn pass(&self, op: &'static str) -> Result<(), StoreError> {
-        match self.fault.load(Ordering::SeqCst) {
-            HERE => Ok(()),
-            AWAY => Err(StoreError::Away { op, cause: "switched off".into() }),
-            ms => {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                Ok(())
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Faulty {
-    async fn pick(&self, p: &PoolId, r: &PoolRules, v: &View, b: &[Pick]) -> Result<Vec<Answer>, StoreError> {
-        self.pass("pick").await?;
-        self.inner.pick(p, r, v, b).await
-    }
-    async fn settle(
-        &self,
-        p: &PoolId,
-        r: &PoolRules,
-        v: &View,
-        b: &[SettleOne],
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.pass("settle").await?;
-        self.inner.settle(p, r, v, b).await
-    }
-    async fn view(&self, p: &PoolId, known: &View) -> Result<View, StoreError> {
-        self.pass("view").await?;
-        self.inner.view(p, known).await
-    }
-    async fn write_nodes(&self, p: &PoolId, e: &View, n: &[NodeRecord]) -> Result<Written, StoreError> {
-        self.pass("write_nodes").await?;
-        self.inner.write_nodes(p, e, n).await
-    }
-    async fn sweep(&self, p: &PoolId, v: &View, limit: u32) -> Result<Swept, StoreError> {
-        self.inner.sweep(p, v, limit).await
-    }
-    async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {
-        self.inner.hold_steward(instance, ttl_ms).await
-    }
-    async fn now(&self) -> Result<EpochMs, StoreError> {
-        self.inner.now().await
-    }
-    fn kind(&self) -> &'static str {
-        "faulty"
-    }
-    fn wants_batches(&self) -> bool {
-        true
-    }
-}
-
-struct Scene {
-    store: Arc<Faulty>,
-    dispatcher: Arc<Dispatcher>,
-}
-
-impl Scene {
-    async fn set(fault: u64) -> Scene {
-        let inner = MemoryStore::new(Box::new(clock::wall));
-        let store = Arc::new(Faulty { inner, fault: AtomicU64::new(fault) });
-        let config = Config::parse(CONFIG, "test").unwrap();
-        let settings = Settings::from_config(&config, Secret::new(&[b's'; 32]).unwrap()).unwrap();
-        let dispatcher = Dispatcher::new(settings, store.clone(), Arc::new(Metrics::new()));
-        let started = dispatcher.start(&nodes::from_config(&config)).await;
-        assert_eq!(started.is_ok(), fault == HERE);
-        Scene { store, dispatcher }
-    }
-
-    fn fault(&self, fault: u64) {
-        self.store.fault.store(fault, Ordering::SeqCst);
-    }
-
-    async fn back(&self) {
-        self.fault(HERE);
-        let config = Config::parse(CONFIG, "test").unwrap();
-        self.dispatcher.start(&nodes::from_config(&config)).await.unwrap();
-    }
-
-    async fn route(&self, call: &str) -> Result<Routed, RefusalWord> {
-        self.ask(call, "sip:100@example.com", "").await
-    }
-
-    async fn ask(&self, call: &str, uri: &str, attributes: &str) -> Result<Routed, RefusalWord> {
-        let ask = RouteAsk::parse(call, uri, attributes).unwrap();
-        self.dispatcher.route(&ask, "test").await.map_err(|refusal| refusal.word)
-    }
-
-    async fn settle(&self, verb: Verb, token: &str, attributes: &str) -> Result<&'static str, SettleError> {
-        let ask = BranchAsk::parse(attributes).unwrap();
-        self.dispatcher.settle(verb, token, ask).await.map(|report| report.result)
-    }
-
-    async fn loads(&self) -> Vec<u32> {
-        let view = self.store.inner.view(&"main".parse().unwrap(), &View::empty()).await.unwrap();
-        view.loaded.iter().map(|n| n.load).collect()
-    }
-}
-
-fn document(routed: &Routed) -> serde_json::Value {
-    serde_json::from_str(&routed.document).unwrap()
-}
-
-fn token(routed: &Routed) -> String {
-    document(routed)["mqs"]["token"].as_str().unwrap().to_owned()
-}
 
 #[tokio::test]
 async fn the_same_lookup_has_the_same_answer_and_one_lease() {
@@ -218,7 +80,7 @@ async fn what_was_answered_without_the_store_is_counted_when_it_is_confirmed() {
     assert!(matches!(scene.settle(Verb::Confirm, &token, "").await, Err(SettleError::Store(_))));
     scene.back().await;
     assert_eq!(scene.settle(Verb::Confirm, &token, "").await.unwrap(), "adopted");
-    let view = scene.store.inner.view(&"main".parse().unwrap(), &View::empty()).await.unwrap();
+    let view = scene.store.inner().view(&"main".parse().unwrap(), &View::empty()).await.unwrap();
     let loaded: Vec<_> = view.loaded.iter().filter(|n| n.load == 1).map(|n| n.node.id.to_string()).collect();
     assert_eq!(loaded, [routed.decision.first_node()]);
     assert_eq!(scene.settle(Verb::Done, &token, "").await.unwrap(), "ended");

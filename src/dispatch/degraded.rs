@@ -166,7 +166,13 @@ mod tests {
             load: *load,
             touched: 0,
         };
-        View { version: 1, nodes: Vec::new(), loaded: (0..).zip(loads).map(node).collect(), at: EpochMs(0) }
+        View {
+            version: 1,
+            nodes: Vec::new(),
+            loaded: (0..).zip(loads).map(node).collect(),
+            at: EpochMs(0),
+            history: 1,
+        }
     }
 
     fn lease(n: u64) -> LeaseId {

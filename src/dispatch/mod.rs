@@ -2,14 +2,18 @@
 //!
 //! * [`Dispatcher`]: the whole of it, for whoever brings questions
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
-//! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away
+//! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`health`]: what calls and probes tell of nodes
+//! * [`ledger`]: the leases that this instance answered for, for a store that forgets
 //! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
+pub mod breaker;
 pub mod decision;
 pub mod degraded;
 pub mod health;
+pub mod ledger;
+mod line;
 pub mod listing;
 pub mod nodes;
 pub mod seen;
@@ -59,11 +63,9 @@ pub struct Routed {
 impl Dispatcher {
     /// Makes a dispatcher over a store. [`Dispatcher::start`] reads and seeds the pools.
     pub fn new(settings: Settings, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Arc<Dispatcher> {
-        let pools = settings
-            .pools
-            .iter()
-            .map(|(id, p)| (id.clone(), Pool::new(id, p, store.clone(), metrics.clone())));
-        let pools = pools.collect();
+        let patience = Duration::from_millis(settings.pick_deadline_ms);
+        let pool = |(id, p)| (PoolId::clone(id), Pool::new(id, p, patience, store.clone(), metrics.clone()));
+        let pools = settings.pools.iter().map(pool).collect();
         let decisions = decision::Ring::new(settings.decisions_kept);
         Arc::new(Dispatcher { pools, decisions, settings, store, metrics, steward: AtomicBool::new(false) })
     }
@@ -152,8 +154,17 @@ impl Dispatcher {
         let rules = &pool.settings.rules.choose;
         let fallbacks = seen.ranked(lookup, rules).order.clone();
         let pick = Pick { lease, lookup: lookup.clone(), fallbacks };
-        match pool.pick(pick, Duration::from_millis(self.settings.pick_deadline_ms)).await {
-            Ok(Answer::Leased(slots)) => return Ok((slots, Outcome::Routed)),
+        let (clock, deadline) = (Stopwatch::start(), Duration::from_millis(self.settings.pick_deadline_ms));
+        let left = || deadline.saturating_sub(clock.elapsed());
+        let mut said = pool.pick(pick.clone(), deadline).await;
+        if matches!(said, Ok(Answer::Refused(NoPick::Full))) && pool.make_room(left()).await {
+            said = pool.pick(pick, left()).await;
+        }
+        match said {
+            Ok(Answer::Leased(slots)) => {
+                self.remember(pool, lease, &slots);
+                return Ok((slots, Outcome::Routed));
+            }
             Ok(Answer::Repeat(slots)) => return Ok((slots, Outcome::Repeat)),
             // A store that was just started, or lost its memory, does not know the nodes yet that this instance knows.
             Ok(Answer::Refused(NoPick::NoNode)) if seen.is_assumed() => {}
@@ -163,7 +174,13 @@ impl Dispatcher {
             }
         }
         let slots = pool.degraded.answer(lease, &seen.view, lookup, rules, clock::wall())?;
+        self.remember(pool, lease, &slots);
         Ok((slots, Outcome::Degraded))
+    }
+
+    fn remember(&self, pool: &Pool, lease: LeaseId, targets: &[Slot]) {
+        let dropped = pool.ledger.answered(lease, targets, pool.settings.rules.life, clock::wall());
+        self.metrics.ledger_dropped(dropped);
     }
 
     /// What [`Dispatcher::route`] would answer now, with every node; nothing is leased.
@@ -172,7 +189,7 @@ impl Dispatcher {
         let pool = self.pool_for(ask)?;
         let lookup = self.lookup(ask, pool);
         // The newest view that is to be had; the last one while the store is away.
-        let fresh = pool.refresh().await.is_ok();
+        let fresh = !pool.is_cut_off() && pool.refresh().await.is_ok();
         let seen = pool.seen();
         let picked = crate::domain::pool::pick(&seen.view.loaded, &lookup, &pool.settings.rules.choose);
         let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);

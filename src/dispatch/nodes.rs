@@ -189,8 +189,7 @@ impl Pool {
     }
 
     pub(super) async fn write(&self, expected: &View, nodes: &[NodeRecord]) -> Result<Written, StoreError> {
-        let written = self.store().write_nodes(&self.id, expected, nodes).await;
-        written.inspect_err(|e| self.failed("write_nodes", e))
+        self.observe("write_nodes", self.store().write_nodes(&self.id, expected, nodes)).await
     }
 }
 
@@ -305,7 +304,7 @@ mod tests {
 
     fn view(nodes: Vec<NodeRecord>, load: u32) -> View {
         let loaded = nodes.iter().map(|r| Loaded { node: r.node.clone(), load, touched: 0 }).collect();
-        View { version: 1, nodes, loaded, at: EpochMs(77) }
+        View { version: 1, nodes, loaded, at: EpochMs(77), history: 1 }
     }
 
     fn seeded(load: u32) -> View {

@@ -2,9 +2,11 @@
 
 use super::batch::{Batcher, Run};
 use super::degraded::Degraded;
-use super::error_word;
 use super::health::Watches;
+use super::ledger::Ledger;
+use super::line::{Line, within};
 use super::settings::PoolSettings;
+use crate::clock;
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::pool::{self, Lookup, Rules, TARGETS_MAX, Verdict};
@@ -15,9 +17,13 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tracing::warn;
 
 /// How many different lookups a view ranks before it forgets the rankings.
 const SHAPES_MAX: usize = 64;
+
+/// How often a full pool is swept because a lookup is refused.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// One pool of the configuration.
 pub struct Pool {
@@ -29,8 +35,9 @@ pub struct Pool {
     pub degraded: Degraded,
     /// What was noticed of its nodes.
     pub(super) watches: Watches,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+    /// The leases that this instance answered for.
+    pub ledger: Ledger,
+    line: Arc<Line>,
     seen: Arc<ArcSwap<Seen>>,
     /// One change of the definitions, or one new view, at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -42,26 +49,21 @@ impl Pool {
     pub(super) fn new(
         id: &PoolId,
         settings: &PoolSettings,
+        patience: Duration,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> Arc<Pool> {
         let seen = Arc::new(ArcSwap::from_pointee(Seen::new(View::empty())));
-        let shared = || Shared {
-            id: id.clone(),
-            settings: settings.clone(),
-            store: store.clone(),
-            metrics: metrics.clone(),
-            seen: seen.clone(),
-        };
+        let line = Line::new(id, settings, patience, store, metrics, seen.clone());
         Arc::new(Pool {
             id: id.clone(),
             settings: settings.clone(),
             degraded: Degraded::default(),
             watches: Watches::default(),
-            picks: Batcher::new(PickRun(shared())),
-            settles: Batcher::new(SettleRun(shared())),
-            store,
-            metrics,
+            ledger: Ledger::default(),
+            picks: Batcher::new(PickRun(line.clone())),
+            settles: Batcher::new(SettleRun(line.clone())),
+            line,
             seen,
             changing: tokio::sync::Mutex::new(()),
         })
@@ -85,6 +87,9 @@ impl Pool {
         if view.version == 0 && last.view.version > 0 {
             return last;
         }
+        if self.ledger.saw(&last.view, &view, clock::wall()) {
+            warn!(pool = %self.id, "the store may have forgotten leases; telling it again of those that this instance knows");
+        }
         let seen = Arc::new(Seen::new(view));
         self.seen.store(seen.clone());
         self.degraded.store_is_back();
@@ -100,40 +105,44 @@ impl Pool {
         let last = self.seen();
         // What was only assumed is nothing that the store could have told.
         let known = if last.is_assumed() { &View::empty() } else { &last.view };
-        self.store.view(&self.id, known).await.inspect_err(|e| self.failed("view", e))
+        self.observe("view", self.store().view(&self.id, known)).await
     }
 
     pub(super) async fn pick(&self, pick: Pick, deadline: Duration) -> Result<Answer, StoreError> {
-        within("pick", deadline, self.picks.submit(pick, self.store.wants_batches())).await
+        self.line.check("pick")?;
+        within("pick", deadline, self.picks.submit(pick, self.store().wants_batches())).await
     }
 
     pub(super) async fn settle(&self, one: SettleOne, deadline: Duration) -> Result<Settled, StoreError> {
-        within("settle", deadline, self.settles.submit(one, self.store.wants_batches())).await
+        self.line.check("settle")?;
+        within("settle", deadline, self.settles.submit(one, self.store().wants_batches())).await
+    }
+
+    /// Whether the store is not waited for at present: it hung, or was away, and is being probed.
+    pub fn is_cut_off(&self) -> bool {
+        self.line.is_open()
     }
 
     pub(super) fn store(&self) -> &dyn Store {
-        &*self.store
+        &*self.line.store
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.line.metrics
     }
 
-    pub(super) fn failed(&self, op: &'static str, error: &StoreError) {
-        self.metrics.store_error(op, error_word(error));
+    /// Whether a full pool may be swept for a lookup: not for each one that is refused.
+    pub(super) fn may_make_room(&self) -> bool {
+        self.line.once_in(ROOM_EVERY)
     }
-}
 
-async fn within<T>(
-    op: &'static str,
-    deadline: Duration,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(deadline, work).await {
-        Ok(done) => done,
-        Err(_) => {
-            Err(StoreError::Timeout { op, after_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) })
-        }
+    /// Waits for an operation that no call waits for, and keeps the breaker informed.
+    pub(super) async fn observe<T>(
+        &self,
+        op: &'static str,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.line.observe(op, self.line.patience() * 2, work).await
     }
 }
 
@@ -201,16 +210,7 @@ fn rank(view: &View, lookup: &Lookup, rules: &Rules) -> Ranked {
     Ranked { order: order.iter().filter_map(|i| view.loaded.get(*i)).map(|n| n.node.slot).collect(), reasons }
 }
 
-/// What a batch needs to travel.
-struct Shared {
-    id: PoolId,
-    settings: PoolSettings,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    seen: Arc<ArcSwap<Seen>>,
-}
-
-struct PickRun(Shared);
+struct PickRun(Arc<Line>);
 
 #[async_trait]
 impl Run for PickRun {
@@ -218,15 +218,16 @@ impl Run for PickRun {
     type Answer = Answer;
 
     async fn run(&self, batch: Vec<Pick>) -> Result<Vec<Answer>, StoreError> {
-        let Shared { id, settings, store, metrics, seen } = &self.0;
-        metrics.batch("pick", batch.len());
-        let seen = seen.load_full();
-        let answers = store.pick(id, &settings.rules, &seen.view, &batch).await;
-        answers.inspect_err(|e| metrics.store_error("pick", error_word(e)))
+        let line = &self.0;
+        line.check("pick")?;
+        line.metrics.batch("pick", batch.len());
+        let seen = line.seen.load_full();
+        let work = line.store.pick(&line.id, &line.settings.rules, &seen.view, &batch);
+        line.observe("pick", line.patience(), work).await
     }
 }
 
-struct SettleRun(Shared);
+struct SettleRun(Arc<Line>);
 
 #[async_trait]
 impl Run for SettleRun {
@@ -234,10 +235,11 @@ impl Run for SettleRun {
     type Answer = Settled;
 
     async fn run(&self, batch: Vec<SettleOne>) -> Result<Vec<Settled>, StoreError> {
-        let Shared { id, settings, store, metrics, seen } = &self.0;
-        metrics.batch("settle", batch.len());
-        let seen = seen.load_full();
-        let answers = store.settle(id, &settings.rules, &seen.view, &batch).await;
-        answers.inspect_err(|e| metrics.store_error("settle", error_word(e)))
+        let line = &self.0;
+        line.check("settle")?;
+        line.metrics.batch("settle", batch.len());
+        let seen = line.seen.load_full();
+        let work = line.store.settle(&line.id, &line.settings.rules, &seen.view, &batch);
+        line.observe("settle", line.patience() * 2, work).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Dispatcher;
 use super::seen::Pool;
+use crate::clock;
 use crate::domain::health::Evidence;
 use crate::domain::id::{NodeId, Slot};
 use crate::domain::lease::{Settle, Settled};
@@ -63,9 +64,13 @@ impl Dispatcher {
             .map_err(|e| refused(Refusal::bad_token(&e.to_string())))
             .inspect_err(|_| self.metrics.settle(verb.as_str(), "badtoken"))?;
         let pool = self.pool(Some(&token.pool)).map_err(refused)?;
-        let one = SettleOne { lease: token.lease, verb: self.verb(verb, &token, ask, pool) };
+        let applied = self.verb(verb, &token, ask, pool);
+        let one = SettleOne { lease: token.lease, verb: applied.clone() };
         let deadline = Duration::from_millis(self.settings.settle_deadline_ms());
-        let settled = pool.settle(one, deadline).await.inspect_err(|error| {
+        let settled = pool.settle(one, deadline).await;
+        let (said, life) = (settled.as_ref().ok(), pool.settings.rules.life);
+        self.metrics.ledger_dropped(pool.ledger.told(token.lease, &applied, said, life, clock::wall()));
+        let settled = settled.inspect_err(|error| {
             self.metrics.settle(verb.as_str(), "error");
             // Another instance's call has no Call-ID here: the lease leads to it, in that one's log.
             let call_id = self.decisions.call_of(token.lease);

@@ -3,16 +3,17 @@
 //! Nothing waits for the steward: without one, expired leases only stay in the scores a little longer.
 
 use super::Dispatcher;
+use super::line::within;
 use super::seen::Pool;
 use super::{error_word, nodes};
 use crate::clock::{self, Stopwatch};
-use crate::domain::lease::Settle;
+use crate::domain::lease::{Settle, Settled};
 use crate::domain::node::NodeState;
 use crate::store::{SettleOne, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often every instance looks: answers use views at most 1 s old.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -25,6 +26,15 @@ const SWEEP_MAX: u32 = 256;
 
 /// The most answers that the store is told of at once.
 const ADOPT_MAX: usize = 256;
+
+/// The most batches of leases that a store is told again of in one round.
+const GIVE_BACK_MAX: u32 = 100;
+
+/// The most sweeps while a lookup waits for room.
+const SWEEPS_FOR_ROOM: u32 = 4;
+
+/// In so many rounds all that this instance knows is held against the store: in 30 s, before the end of a lease is forgotten there.
+const COMPARE_ROUNDS: usize = 60;
 
 /// The most sweeps of one pool in one round.
 const SWEEPS_MAX: u32 = 40;
@@ -82,6 +92,8 @@ impl Dispatcher {
         for pool in self.pools() {
             pool.catch_up().await?;
             pool.adopt().await?;
+            pool.give_back().await?;
+            pool.compare().await?;
         }
         if !sweep {
             return Ok(());
@@ -129,11 +141,79 @@ impl Pool {
                 self.degraded.adopted(&[], held_ms, clock::wall());
                 break;
             }
-            self.store().settle(&self.id, &self.settings.rules, &seen.view, &batch).await?;
+            self.tell(&batch).await?;
             info!(pool = %self.id, count = leases.len(), "answers given without the store are known to it now");
             self.degraded.adopted(&leases, held_ms, clock::wall());
         }
         Ok(())
+    }
+
+    /// The pool is full: takes out leases whose time is over, in case that no steward does. True: there were some.
+    pub(super) async fn make_room(&self, deadline: Duration) -> bool {
+        if !self.may_make_room() {
+            return false;
+        }
+        let mut expired = 0;
+        let sweeps = async {
+            for _ in 0..SWEEPS_FOR_ROOM {
+                let seen = self.seen();
+                let swept =
+                    self.observe("sweep", self.store().sweep(&self.id, &seen.view, SWEEP_MAX)).await?;
+                expired += swept.expired;
+                if !swept.more {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let _ = within("sweep", deadline, sweeps).await;
+        self.metrics().expired(expired);
+        expired > 0
+    }
+
+    /// Tells a store that has forgotten of the leases that this instance knows.
+    async fn give_back(&self) -> Result<(), StoreError> {
+        let mut given = 0;
+        for _ in 0..GIVE_BACK_MAX {
+            if !self.ledger.owes(clock::wall()) {
+                break;
+            }
+            let owed = self.ledger.owed(ADOPT_MAX, clock::wall());
+            match self.tell(&owed).await {
+                Ok(said) => {
+                    self.ledger.paid(&owed, &said, self.settings.rules.life, clock::wall());
+                    given += said.iter().filter(|said| matches!(said, Settled::Adopted)).count();
+                }
+                Err(error) => {
+                    self.ledger.unpaid(&owed, clock::wall());
+                    return Err(error);
+                }
+            }
+        }
+        if given > 0 {
+            self.metrics().given_back(given);
+            info!(pool = %self.id, count = given, "leases that the store had forgotten are known to it again");
+        }
+        Ok(())
+    }
+
+    /// Forgets leases that ended by other instances.
+    async fn compare(&self) -> Result<(), StoreError> {
+        let leases = self.ledger.to_compare(COMPARE_ROUNDS, clock::wall());
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let known = self.observe("known", self.store().known(&self.id, &leases)).await?;
+        let over = self.ledger.compared(&leases, &known.live, known.history, clock::wall());
+        if over > 0 {
+            debug!(pool = %self.id, count = over, "leases that this instance knew were over");
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, batch: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
+        let seen = self.seen();
+        self.observe("settle", self.store().settle(&self.id, &self.settings.rules, &seen.view, batch)).await
     }
 
     /// Looks again, and gives the definitions back to a store that lost its memory.

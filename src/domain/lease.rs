@@ -41,6 +41,11 @@ impl Lease {
         }
     }
 
+    /// Whether it is held or confirmed at `now`.
+    pub fn is_live(&self, now: EpochMs) -> bool {
+        self.state != LeaseState::Ended && self.expires > now
+    }
+
     /// Whether a repeat of the lookup gets this lease's answer.
     pub fn answers_repeat(&self, now: EpochMs) -> bool {
         self.expires > now && !self.targets.is_empty()

@@ -2,9 +2,9 @@
 
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
 };
-use crate::domain::id::PoolId;
+use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -64,6 +64,12 @@ impl Store for MemoryStore {
         Ok(state.view(now))
     }
 
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
+        let now = (self.clock)();
+        let mut pools = self.lock();
+        Ok(pools.entry(pool.clone()).or_default().known(leases, now))
+    }
+
     async fn write_nodes(
         &self,
         pool: &PoolId,
@@ -103,7 +109,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{LeaseId, Slot};
+    use crate::domain::id::Slot;
     use crate::domain::lease::{Lifetimes, Settle};
     use crate::domain::pool::Rules;
     use crate::store::table::SPARE_LEASES_MAX;

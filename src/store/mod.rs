@@ -34,12 +34,15 @@ pub struct View {
     pub loaded: Vec<Loaded>,
     /// When it was taken, by the store's clock.
     pub at: EpochMs,
+    /// The same number for as long as the store has forgotten nothing of the pool; 0: the store was not asked. Another one: it may
+    /// have forgotten some or all of its leases (emptied, restarted, replaced by a replica).
+    pub history: u64,
 }
 
 impl View {
     /// What is known before the store was asked.
     pub fn empty() -> View {
-        View { version: 0, nodes: Vec::new(), loaded: Vec::new(), at: EpochMs(0) }
+        View { version: 0, nodes: Vec::new(), loaded: Vec::new(), at: EpochMs(0), history: 0 }
     }
 
     /// The node of this name, unless it was removed.
@@ -115,6 +118,15 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// Which of some leases are live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Of the same moment, as in [`View::history`].
+    pub history: u64,
+    /// Held or confirmed, and not expired; in the order of the questions.
+    pub live: Vec<bool>,
+}
+
 /// What became of a change to the definitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -163,6 +175,9 @@ pub enum StoreError {
     },
 }
 
+/// [`View::history`] of a store that forgets nothing for as long as this process uses it.
+const ONE_HISTORY: u64 = 1;
+
 /// The shared state. Every method is safe to repeat after a time-out.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -187,6 +202,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Nodes and loads now. `known` is the last view: its definitions are used again when the version is the same.
     async fn view(&self, pool: &PoolId, known: &View) -> Result<View, StoreError>;
+
+    /// Whether these leases are live. Changes nothing.
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError>;
 
     /// Replaces the definitions of a pool, if they still are at `expected` version. Nodes that are not in `nodes` are forgotten;
     /// the caller does that only to removed nodes without load.

@@ -3,7 +3,7 @@
 //! A table may keep a [`Journal`]: what has changed since it was last taken, by name. Values are read when it is taken, so
 //! that many changes to one lease are one.
 
-use super::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Swept, View, Written};
+use super::{Answer, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written};
 use crate::domain::id::{LeaseId, Slot};
 use crate::domain::lease::{self, Lease, LeaseState, Settled};
 use crate::domain::pool::{self, Loaded};
@@ -137,7 +137,19 @@ impl PoolState {
     /// Nodes and loads at `now`.
     pub fn view(&mut self, now: EpochMs) -> View {
         self.expire(now, usize::MAX);
-        View { version: self.version, nodes: self.records.clone(), loaded: self.loaded.clone(), at: now }
+        View {
+            version: self.version,
+            nodes: self.records.clone(),
+            loaded: self.loaded.clone(),
+            at: now,
+            history: ONE_HISTORY,
+        }
+    }
+
+    /// Which of these leases are live.
+    pub fn known(&self, leases: &[LeaseId], now: EpochMs) -> Known {
+        let live = |id| self.leases.get(id).is_some_and(|lease| lease.is_live(now));
+        Known { history: ONE_HISTORY, live: leases.iter().map(live).collect() }
     }
 
     /// Replaces the definitions, if they still are at version `expected`.

@@ -90,6 +90,31 @@ pub struct StoreLabels {
     pub error: &'static str,
 }
 
+/// Labels of a pool's breaker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerLabels {
+    /// The pool.
+    pub pool: String,
+    /// `closed`, `open`, `probing`.
+    pub state: &'static str,
+}
+
+/// Labels of leases.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeaseLabels {
+    /// The pool.
+    pub pool: String,
+    /// `held`, `confirmed`.
+    pub state: &'static str,
+}
+
+/// Labels of something of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolLabels {
+    /// The pool.
+    pub pool: String,
+}
+
 /// Labels of open connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
@@ -135,6 +160,11 @@ pub struct Metrics {
     batch: Family<BatchLabels, Histogram, fn() -> Histogram>,
     swept: Counter,
     degraded_seconds: Counter<f64, AtomicU64>,
+    breaker: Family<BreakerLabels, Gauge>,
+    breaker_openings: Family<PoolLabels, Counter>,
+    leases: Family<LeaseLabels, Gauge>,
+    given_back: Counter,
+    ledger_dropped: Counter,
     connections: Family<ConnectionLabels, Gauge>,
     health_changes: Family<HealthChangeLabels, Counter>,
     probes: Family<ProbeLabels, Counter>,
@@ -186,6 +216,20 @@ impl Metrics {
         let degraded_seconds = Counter::default();
         let help = "Time for which the store was away and lookups were answered without it";
         registry.register_with_unit("degraded", help, Unit::Seconds, degraded_seconds.clone());
+        let breaker = Family::default();
+        let help = "1 for the state that the breaker before the store is in";
+        registry.register("store_breaker_state", help, breaker.clone());
+        let breaker_openings = Family::default();
+        let help = "How often the breaker before the store opened";
+        registry.register("store_breaker_openings", help, breaker_openings.clone());
+        let leases = Family::default();
+        registry.register("leases", "Live leases that this instance answered for, by state", leases.clone());
+        let given_back = Counter::default();
+        let help = "Leases that the store had forgotten, and was told again";
+        registry.register("leases_given_back", help, given_back.clone());
+        let ledger_dropped = Counter::default();
+        let help = "Live leases that this instance stopped remembering for want of room";
+        registry.register("ledger_dropped", help, ledger_dropped.clone());
         let connections = Family::default();
         registry.register("connections", "Open connections", connections.clone());
         let health_changes = Family::default();
@@ -220,6 +264,11 @@ impl Metrics {
             batch,
             swept,
             degraded_seconds,
+            breaker,
+            breaker_openings,
+            leases,
+            given_back,
+            ledger_dropped,
             connections,
             health_changes,
             probes,
@@ -259,6 +308,38 @@ impl Metrics {
     /// Counts time for which the store was away.
     pub fn degraded(&self, time: Duration) {
         self.degraded_seconds.inc_by(time.as_secs_f64());
+    }
+
+    /// Says which state a pool's breaker is in.
+    pub fn breaker(&self, pool: &str, state: &'static str) {
+        for known in ["closed", "open", "probing"] {
+            let labels = BreakerLabels { pool: pool.to_owned(), state: known };
+            self.breaker.get_or_create(&labels).set(i64::from(known == state));
+        }
+        let _ = self.breaker_openings.get_or_create(&PoolLabels { pool: pool.to_owned() });
+    }
+
+    /// Counts an opening of a pool's breaker.
+    pub fn breaker_opened(&self, pool: &str) {
+        self.breaker_openings.get_or_create(&PoolLabels { pool: pool.to_owned() }).inc();
+    }
+
+    /// Says how many live leases of a pool this instance answered for.
+    pub fn leases(&self, pool: &str, held: u32, confirmed: u32) {
+        for (state, count) in [("held", held), ("confirmed", confirmed)] {
+            let labels = LeaseLabels { pool: pool.to_owned(), state };
+            self.leases.get_or_create(&labels).set(i64::from(count));
+        }
+    }
+
+    /// Counts leases that the store had forgotten, and was told again.
+    pub fn given_back(&self, count: usize) {
+        self.given_back.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// Counts leases that were dropped from the ledger.
+    pub fn ledger_dropped(&self, count: u64) {
+        self.ledger_dropped.inc_by(count);
     }
 
     /// Counts a connection as open until what is returned is dropped.

@@ -1,26 +1,70 @@
-//! A store that can go away and come back.
+//! A stand-in for a store with faults: it can be away, hang, be slow, and forget everything.
 
 use async_trait::async_trait;
-use mqs::domain::id::PoolId;
+use mqs::domain::id::{LeaseId, PoolId};
 use mqs::domain::lease::Settled;
 use mqs::domain::time::EpochMs;
-use mqs::store::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use mqs::store::{
+    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// An operation that gets no answer fails after this, in ms, as it does with the default of `store.timeout_ms`.
+pub const TIMEOUT_MS: u64 = 50;
+
+/// For `takes_ms`: there is no answer.
+pub const HANGS: u64 = u64::MAX;
 
 pub struct Faulty {
-    inner: Arc<dyn Store>,
+    inner: Mutex<Arc<dyn Store>>,
+    /// Connections are refused.
     pub away: AtomicBool,
+    /// How long each answer takes, in ms; [`HANGS`]: there is none.
+    pub takes_ms: AtomicU64,
+    /// How often it was asked anything.
+    pub asked: AtomicU64,
+    forgot: AtomicU64,
 }
 
 impl Faulty {
     pub fn new(inner: Arc<dyn Store>) -> Faulty {
-        Faulty { inner, away: AtomicBool::new(false) }
+        Faulty {
+            inner: Mutex::new(inner),
+            away: AtomicBool::new(false),
+            takes_ms: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            forgot: AtomicU64::new(0),
+        }
     }
 
-    fn there(&self, op: &'static str) -> Result<&dyn Store, StoreError> {
-        let cause = || "connection to 10.9.9.9:6379 refused".to_owned();
-        if self.away.load(Relaxed) { Err(StoreError::Away { op, cause: cause() }) } else { Ok(&*self.inner) }
+    /// An empty one takes its place.
+    pub fn forget(&self, empty: Arc<dyn Store>) {
+        *self.inner.lock().unwrap() = empty;
+        self.forgot.fetch_add(1, SeqCst);
+    }
+
+    /// The store behind the faults.
+    pub fn inner(&self) -> Arc<dyn Store> {
+        self.inner.lock().unwrap().clone()
+    }
+
+    async fn there(&self, op: &'static str) -> Result<Arc<dyn Store>, StoreError> {
+        self.asked.fetch_add(1, SeqCst);
+        if self.away.load(SeqCst) {
+            return Err(StoreError::Away { op, cause: "connection to 10.9.9.9:6379 refused".to_owned() });
+        }
+        let ms = self.takes_ms.load(SeqCst);
+        let pause = if ms == HANGS { TIMEOUT_MS } else { ms };
+        if pause > 0 {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        if ms == HANGS { Err(StoreError::Timeout { op, after_ms: TIMEOUT_MS }) } else { Ok(self.inner()) }
+    }
+
+    fn history(&self, of_inner: u64) -> u64 {
+        of_inner + self.forgot.load(SeqCst)
     }
 }
 
@@ -33,7 +77,7 @@ impl Store for Faulty {
         view: &View,
         batch: &[Pick],
     ) -> Result<Vec<Answer>, StoreError> {
-        self.there("pick")?.pick(pool, rules, view, batch).await
+        self.there("pick").await?.pick(pool, rules, view, batch).await
     }
 
     async fn settle(
@@ -43,11 +87,19 @@ impl Store for Faulty {
         view: &View,
         batch: &[SettleOne],
     ) -> Result<Vec<Settled>, StoreError> {
-        self.there("settle")?.settle(pool, rules, view, batch).await
+        self.there("settle").await?.settle(pool, rules, view, batch).await
     }
 
     async fn view(&self, pool: &PoolId, known: &View) -> Result<View, StoreError> {
-        self.there("view")?.view(pool, known).await
+        let view = self.there("view").await?.view(pool, known).await?;
+        let history = self.history(view.history);
+        Ok(View { history, ..view })
+    }
+
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
+        let known = self.there("known").await?.known(pool, leases).await?;
+        let history = self.history(known.history);
+        Ok(Known { history, ..known })
     }
 
     async fn write_nodes(
@@ -56,26 +108,26 @@ impl Store for Faulty {
         expected: &View,
         nodes: &[NodeRecord],
     ) -> Result<Written, StoreError> {
-        self.there("write_nodes")?.write_nodes(pool, expected, nodes).await
+        self.there("write_nodes").await?.write_nodes(pool, expected, nodes).await
     }
 
     async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError> {
-        self.there("sweep")?.sweep(pool, view, limit).await
+        self.there("sweep").await?.sweep(pool, view, limit).await
     }
 
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {
-        self.there("hold_steward")?.hold_steward(instance, ttl_ms).await
+        self.there("hold_steward").await?.hold_steward(instance, ttl_ms).await
     }
 
     async fn now(&self) -> Result<EpochMs, StoreError> {
-        self.there("now")?.now().await
+        self.there("now").await?.now().await
     }
 
     fn kind(&self) -> &'static str {
-        self.inner.kind()
+        "faulty"
     }
 
     fn wants_batches(&self) -> bool {
-        self.inner.wants_batches()
+        true
     }
 }

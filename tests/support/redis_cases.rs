@@ -318,3 +318,45 @@ fn rules() -> mqs::store::PoolRules {
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
+
+#[tokio::test]
+async fn what_may_have_been_forgotten_shows_in_the_history() {
+    let mut redis = Redis::new();
+    let mut bench = Bench::with(&redis, &["a 10"]).await;
+    let before = bench.look().await.clone();
+    redis.server.say::<()>("SCRIPT FLUSH");
+    assert_eq!(bench.look().await.history, before.history, "scripts are no memory");
+    redis.server.say::<()>("FLUSHALL");
+    let emptied = bench.look().await.clone();
+    assert!(emptied.version == 0 && emptied.history != before.history);
+    let known = redis.store.known(&bench.pool, &[id(1)]).await.unwrap();
+    assert_eq!(known.history, emptied.history);
+    bench.define(&["a 10"]).await;
+    let again = bench.seen.clone();
+    assert!(again.history != before.history && again.history != emptied.history);
+    assert_eq!(bench.look().await.history, again.history);
+    let pool = bench.pool.clone();
+    // A log would bring the keys back, and perhaps not the last ones.
+    redis.server.up();
+    until_it_answers(&redis.store).await;
+    let restarted = redis.store.view(&pool, &again).await.unwrap();
+    assert_ne!(restarted.history, emptied.history, "another process");
+}
+
+/// Who may not ask for INFO still sees that a pool was emptied.
+#[tokio::test]
+async fn without_the_right_to_info_an_emptied_pool_is_seen() {
+    let redis = Redis::new();
+    redis.server.say::<()>("ACL SETUSER mqs on >pw ~{mqs:* +@all -@dangerous");
+    let second = store(&format!("{}?user=mqs&pass=pw", redis.server.url()));
+    let (pool, nodes) = ("p".parse().unwrap(), [super::store_bench::record(0, "a 10")]);
+    let mut histories = HashSet::new();
+    for _ in 0..3 {
+        second.write_nodes(&pool, &View::empty(), &nodes).await.unwrap();
+        let view = second.view(&pool, &View::empty()).await.unwrap();
+        assert_eq!(second.view(&pool, &view).await.unwrap().history, view.history);
+        histories.insert(view.history);
+        redis.server.say::<()>("FLUSHALL");
+    }
+    assert_eq!(histories.len(), 3);
+}

@@ -118,6 +118,10 @@ impl<'a, H: Harness> Bench<'a, H> {
         }
     }
 
+    pub async fn known(&self, leases: &[LeaseId]) -> Vec<bool> {
+        self.store().known(&self.pool, leases).await.unwrap().live
+    }
+
     pub async fn settles(&self, batch: &[SettleOne]) -> Vec<Settled> {
         let said = self.store().settle(&self.pool, &self.rules, &self.seen, batch).await.unwrap();
         assert_eq!(said.len(), batch.len());

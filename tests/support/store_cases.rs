@@ -339,6 +339,49 @@ pub async fn a_sweep_takes_no_more_than_it_may(h: &impl Harness) {
     assert_eq!(bench.chosen(6, &call()).await, "a");
 }
 
+pub async fn live_leases_are_told_from_those_that_are_over(h: &impl Harness) {
+    let mut bench = Bench::with(h, &["a 10", "b 10"]).await;
+    let all: Vec<_> = (0..6).map(id).collect();
+    assert_eq!(bench.known(&all).await, [false; 6]);
+    for lease in 0..4 {
+        bench.pick(lease, &call()).await;
+    }
+    bench.confirm(1, 0, Some(1)).await;
+    bench.done(2).await;
+    bench.done(5).await;
+    assert_eq!(bench.known(&all).await, [true, true, false, true, false, false]);
+    assert_eq!(
+        bench.known(&[id(5), id(1), id(5), id(1)]).await,
+        [false, true, false, true],
+        "in their order"
+    );
+    assert_eq!(bench.known(&[]).await, [false; 0]);
+    bench.rules.life.held_ms = SHORT_MS;
+    bench.pick(4, &call()).await;
+    assert_eq!(bench.known(&[id(4)]).await, [true]);
+    h.pass(SHORT_MS).await;
+    assert_eq!(bench.known(&[id(4), id(0)]).await, [false, true], "also before the sweep");
+    assert_eq!(bench.loads().await, "a=1 b=2");
+    let many: Vec<_> = (0..1_500).map(id).collect();
+    assert_eq!(bench.known(&many).await.iter().filter(|live| **live).count(), 3);
+}
+
+pub async fn as_long_as_nothing_is_forgotten_its_history_is_one(h: &impl Harness) {
+    let mut bench = Bench::with(h, &["a 10"]).await;
+    let history = bench.look().await.history;
+    assert_ne!(history, 0);
+    bench.pick(1, &call()).await;
+    bench.confirm(1, 0, None).await;
+    bench.redefine(&["a 10", "b 10"]).await;
+    bench.sweep(10).await;
+    bench.redefine(&[]).await;
+    assert_eq!(bench.look().await.history, history);
+    bench.define(&["a 10"]).await;
+    assert_eq!(bench.seen.history, history);
+    let known = h.store().known(&bench.pool, &[id(1)]).await.unwrap();
+    assert_eq!(known.history, history);
+}
+
 pub async fn excluded_nodes_are_not_chosen(h: &impl Harness) {
     let bench = Bench::with(h, &["a 40", "b 30", "c 20", "d 10"]).await;
     assert_eq!(bench.chosen(1, &without(&["a", "c"])).await, "b");

@@ -119,6 +119,10 @@ impl Model {
         self.nodes.iter().map(row).collect()
     }
 
+    fn live(&self) -> Vec<bool> {
+        (0..LEASES).map(|lease| self.leases.get(&lease).is_some_and(|l| l.is_live(self.now))).collect()
+    }
+
     fn order(&self, lookup: &Lookup, rules: &Rules) -> Result<Vec<Slot>, pool::NoPick> {
         let loaded = self.loaded();
         let order = pool::pick(&loaded, lookup, rules).targets?;
@@ -368,7 +372,7 @@ impl<D: Driven, const OWN_FALLBACKS: bool> StateMachineTest for Traces<D, OWN_FA
             run.first_short = Some(monotonic());
         }
         let outcome = run.step(model, &step);
-        let loads = run.loads();
+        let (loads, live) = (run.loads(), run.live());
         if D::REAL_TIME
             && run
                 .first_short
@@ -385,6 +389,7 @@ impl<D: Driven, const OWN_FALLBACKS: bool> StateMachineTest for Traces<D, OWN_FA
         }
         let wanted: Vec<_> = model.loaded().iter().map(|n| (n.node.slot, n.load, n.touched)).collect();
         assert_eq!(loads, wanted, "slot, load, touched after {step:?}");
+        assert_eq!(live, model.live(), "live leases after {step:?}");
         run
     }
 }
@@ -461,6 +466,11 @@ impl<D: Driven> Run<D> {
 
     fn look(&mut self) {
         self.seen = self.runtime.block_on(self.driven.store().view(&self.pool, &self.seen)).unwrap();
+    }
+
+    fn live(&self) -> Vec<bool> {
+        let all: Vec<_> = (0..LEASES).map(|lease| id(u32::from(lease))).collect();
+        self.runtime.block_on(self.driven.store().known(&self.pool, &all)).unwrap().live
     }
 
     fn loads(&self) -> Vec<(Slot, u32, u64)> {

@@ -1,7 +1,8 @@
 //! The instance's counters as they were read, and what lies between two readings.
 
+use crate::command::output::plain;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The counters of one reading of `/metrics`.
@@ -19,6 +20,8 @@ pub struct Figures {
     pub store_errors: f64,
     /// Seconds without the store.
     pub degraded_s: f64,
+    /// Pools whose breaker is open: the store is not waited for.
+    pub breakers_open: BTreeSet<String>,
     /// Open connections, by kind of listener.
     pub connections: BTreeMap<String, f64>,
 }
@@ -36,6 +39,9 @@ impl Figures {
                 "mqs_lookup_seconds_bucket" => figures.bucket(&label("le"), value),
                 "mqs_store_errors_total" => figures.store_errors += value,
                 "mqs_degraded_seconds_total" => figures.degraded_s += value,
+                "mqs_store_breaker_state" if value > 0.0 && label("state") != "closed" => {
+                    figures.breakers_open.insert(plain(&label("pool")));
+                }
                 "mqs_connections" => *figures.connections.entry(label("transport")).or_default() += value,
                 _ => {}
             }

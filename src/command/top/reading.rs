@@ -26,6 +26,8 @@ pub struct Reading {
     /// The counters.
     #[serde(skip)]
     pub figures: Figures,
+    /// Pools whose breaker is open: the store is not waited for.
+    pub breakers_open: std::collections::BTreeSet<String>,
     /// Connections that are open, by kind of listener.
     pub connections: std::collections::BTreeMap<String, f64>,
     /// What happened since the reading before.
@@ -102,6 +104,7 @@ impl Answers {
             at_ms: wall.0,
             nodes,
             pools,
+            breakers_open: figures.breakers_open.clone(),
             connections: figures.connections.clone(),
             figures,
             rates,

@@ -105,7 +105,8 @@ fn summary_lines(reading: &Reading) -> Vec<Line<'static>> {
     };
     let rates = &reading.rates;
     let lookups = format!("{} ({})", words::lookups(reading), words::span(reading));
-    let degraded = worry(rates.degraded_share.is_some_and(|share| share > 0.0));
+    let degraded =
+        worry(rates.degraded_share.is_some_and(|share| share > 0.0) || !reading.breakers_open.is_empty());
     vec![
         line("lookups", lookups, Style::new()),
         line("latency", words::latency(reading), Style::new()),

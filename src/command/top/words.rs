@@ -34,7 +34,9 @@ pub fn latency(reading: &Reading) -> String {
 /// The share of answers that were given without the store.
 pub fn degraded(reading: &Reading) -> String {
     let share = reading.rates.degraded_share.map_or_else(|| "-".to_owned(), percent);
-    format!("{share} of the answers, {} s since the start", number(reading.rates.degraded_s))
+    let open: Vec<&str> = reading.breakers_open.iter().map(String::as_str).collect();
+    let open = if open.is_empty() { String::new() } else { format!("; breaker open: {}", open.join(", ")) };
+    format!("{share} of the answers, {} s since the start{open}", number(reading.rates.degraded_s))
 }
 
 /// What the store did not answer.

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, JSON, json, text};
 use super::router::App;
+use crate::clock;
 use crate::dispatch::shown;
 use crate::telemetry::metrics::NodeSample;
 use crate::wire::problem::{Problem, Trouble};
@@ -58,7 +59,8 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Answer {
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
     let mut samples = Vec::new();
     for pool in app.dispatcher.pools() {
-        let seen = pool.seen();
+        let (seen, count) = (pool.seen(), pool.ledger.count(clock::wall()));
+        app.dispatcher.metrics().leases(pool.id.as_str(), count.held, count.confirmed);
         samples.extend(shown(&seen.view).map(|(record, loaded)| NodeSample {
             pool: pool.id.to_string(),
             node: record.node.id.to_string(),

@@ -7,12 +7,14 @@ use super::*;
 use crate::config::Config;
 use crate::dispatch::nodes;
 use crate::dispatch::settings::Settings;
-use crate::domain::id::PoolId;
+use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use crate::inbound::listen::Peer;
 use crate::store::memory::MemoryStore;
-use crate::store::{Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written};
+use crate::store::{
+    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
 use async_trait::async_trait;
@@ -71,6 +73,9 @@ impl Store for Far {
     async fn view(&self, pool: &PoolId, known: &View) -> Result<View, StoreError> {
         self.travel("view").await?;
         self.near.view(pool, known).await
+    }
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
+        self.near.known(pool, leases).await
     }
     async fn write_nodes(&self, p: &PoolId, e: &View, n: &[NodeRecord]) -> Result<Written, StoreError> {
         self.near.write_nodes(p, e, n).await

@@ -13,9 +13,9 @@ pub use disk::{FORMAT, Seen, inspect};
 
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
 };
-use crate::domain::id::PoolId;
+use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -237,6 +237,15 @@ impl Store for FileStore {
         }
         let now = self.shared.now();
         Ok(state.pool(pool).view(now))
+    }
+
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
+        let mut state = self.shared.lock();
+        if let Some(cause) = &state.away {
+            return Err(StoreError::Away { op: "known", cause: cause.clone() });
+        }
+        let now = self.shared.now();
+        Ok(state.pool(pool).known(leases, now))
     }
 
     async fn write_nodes(

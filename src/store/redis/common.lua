@@ -19,6 +19,14 @@ local function digits(number)
   return string.format('%d', number)
 end
 
+-- Another text when leases may have been forgotten: the pool was emptied, or this is another server, or it was restarted
+-- (from a log that misses the end, perhaps). Without the right to INFO only the first is seen.
+local function history(birth)
+  local info = redis.pcall('INFO', 'server')
+  local run_id = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+  return (redis.call('GET', birth) or '') .. ' ' .. run_id
+end
+
 local function load_of(own, slot, now)
   return redis.call('ZCOUNT', own, digits(slot * SLOT + now + 1), digits(slot * SLOT + SLOT - 1))
 end

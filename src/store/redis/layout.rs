@@ -21,6 +21,7 @@ pub(super) struct Keys {
     touch: String,
     at: String,
     tomb: String,
+    birth: String,
     pub(super) node: String,
     /// The first is that of the nodes that are not for choosing.
     shelves: Vec<String>,
@@ -36,6 +37,7 @@ impl Keys {
             touch: key("touch"),
             at: key("at"),
             tomb: key("tomb"),
+            birth: key("birth"),
             node: key("node"),
             shelves,
         }
@@ -52,11 +54,15 @@ impl Keys {
     }
 
     pub(super) fn view(&self) -> impl Iterator<Item = &String> {
-        [&self.ver, &self.node, &self.own].into_iter().chain(&self.shelves)
+        [&self.birth, &self.ver, &self.node, &self.own].into_iter().chain(&self.shelves)
+    }
+
+    pub(super) fn known(&self) -> impl Iterator<Item = &String> {
+        [&self.birth, &self.lease].into_iter()
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &String> {
-        [&self.ver, &self.node, &self.own, &self.at].into_iter().chain(&self.shelves)
+        [&self.birth, &self.ver, &self.node, &self.own, &self.at].into_iter().chain(&self.shelves)
     }
 }
 
@@ -157,6 +163,13 @@ impl Layout {
 pub(super) struct Layouts(Mutex<HashMap<PoolId, Arc<Layout>>>);
 
 impl Layouts {
+    /// One whose keys that do not depend on the definitions are right.
+    pub(super) fn any(&self, pool: &PoolId) -> Arc<Layout> {
+        let layouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = layouts.get(pool).cloned();
+        known.unwrap_or_else(|| Arc::new(Layout::new(pool, 0, std::iter::empty())))
+    }
+
     pub(super) fn of(&self, pool: &PoolId, view: &View) -> Arc<Layout> {
         let mut layouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = layouts.get(pool).filter(|layout| layout.version == view.version) {

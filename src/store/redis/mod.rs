@@ -11,6 +11,7 @@
 //! | `:at` | HASH | slot → member and key of the shelf that it is on |
 //! | `:tomb` | ZSET | ended leases; score = when they are forgotten |
 //! | `:touch` | INT | how often a node was given a call |
+//! | `:birth` | STRING | when definitions were first written to it; another one: all was forgotten meanwhile |
 //!
 //! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
 
@@ -26,9 +27,10 @@ pub use conn::{Options, UrlError};
 pub use probe::{Probe, Server};
 
 use super::{
-    Answer, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written, definition,
+    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    definition,
 };
-use crate::domain::id::{PoolId, Slot};
+use crate::domain::id::{LeaseId, PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
 use crate::domain::pool::NoPick;
 use crate::domain::time::EpochMs;
@@ -58,6 +60,7 @@ struct Scripts {
     settle: Script,
     view: Script,
     nodes: Script,
+    known: Script,
     sweep: Script,
     steward: Script,
 }
@@ -92,6 +95,7 @@ impl RedisStore {
                 settle: script!("settle"),
                 view: script!("view"),
                 nodes: script!("nodes"),
+                known: script!("known"),
                 sweep: script!("sweep"),
                 steward: script!("steward"),
             },
@@ -216,11 +220,17 @@ impl RedisStore {
         call.number(known.version);
         let reply = self.conn.run(OP, call).await?;
         match reply.list() {
-            Some([Reply::Int(version), Reply::Int(at), Reply::Int(0), Reply::List(definitions)]) => {
-                record::view(&layout, *version, *at, definitions)
-            }
-            Some([Reply::Int(_), Reply::Int(at), Reply::Int(1), table @ ..]) => {
-                record::reload(&layout, known, *at, table)
+            Some(
+                [
+                    Reply::Int(version),
+                    Reply::Int(at),
+                    Reply::Text(history),
+                    Reply::Int(0),
+                    Reply::List(nodes),
+                ],
+            ) => record::view(&layout, *version, *at, record::history(history), nodes),
+            Some([Reply::Int(_), Reply::Int(at), Reply::Text(history), Reply::Int(1), table @ ..]) => {
+                record::reload(&layout, known, *at, record::history(history), table)
             }
             Some(_) | None => Err(layout.unexpected(OP, &reply)),
         }
@@ -329,6 +339,32 @@ impl Store for RedisStore {
         }
         let cause = format!("the definitions changed {TRIES} times meanwhile");
         Err(StoreError::Refused { op: "view", cause })
+    }
+
+    async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
+        const OP: &str = "known";
+        let layout = self.layouts.any(pool);
+        let mut known = Known { history: 0, live: Vec::with_capacity(leases.len()) };
+        for some in leases.chunks(BATCH_MAX) {
+            let mut call = Call::new(&self.scripts.known, layout.keys.known());
+            some.iter().for_each(|lease| _ = call.text(&lease.to_string()));
+            let reply = self.conn.run(OP, call).await?;
+            let Some([Reply::Text(history), live @ ..]) =
+                reply.list().filter(|all| all.len() == some.len() + 1)
+            else {
+                return Err(layout.unexpected(OP, &reply));
+            };
+            let history = record::history(history);
+            if known.history != 0 && known.history != history {
+                return Err(StoreError::Refused {
+                    op: OP,
+                    cause: "it was emptied or replaced meanwhile".to_owned(),
+                });
+            }
+            known.history = history;
+            known.live.extend(live.iter().map(|one| one.int() == Some(1)));
+        }
+        Ok(known)
     }
 
     async fn write_nodes(

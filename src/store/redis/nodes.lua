@@ -1,10 +1,10 @@
 -- Replaces the definitions of a pool, and lays its shelves out anew.
 --
--- KEYS  ver, node, own, at, then every shelf of the old and of the new definitions
+-- KEYS  birth, ver, node, own, at, then every shelf of the old and of the new definitions
 -- ARGV  version that is expected, then for each node: id, definition, slot, capacity, place of its shelf in KEYS behind `at`
 -- Gives the new version, or 0 if somebody else was first.
 
-local VER, NODE, OWN, AT, SHELVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], 4
+local BIRTH, VER, NODE, OWN, AT, SHELVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], 5
 
 local version = redis.call('GET', VER) or '0'
 if version ~= ARGV[1] then return 0 end
@@ -32,4 +32,7 @@ end
 -- Also a time, so that after lost history no version comes twice with different definitions.
 local next = math.max(tonumber(version) + 1, now)
 redis.call('SET', VER, digits(next))
+-- An emptied server gets another one.
+local t = redis.call('TIME')
+redis.call('SET', BIRTH, t[1] .. '.' .. t[2], 'NX')
 return next

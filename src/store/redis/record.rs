@@ -6,6 +6,7 @@ use crate::domain::id::Slot;
 use crate::domain::pool::Loaded;
 use crate::domain::time::EpochMs;
 use crate::store::{StoreError, View, definition};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
 const OP: &str = "view";
@@ -15,6 +16,7 @@ pub(super) fn view(
     layout: &Layout,
     version: i64,
     at: i64,
+    history: u64,
     definitions: &[Reply],
 ) -> Result<View, StoreError> {
     let damaged = |cause: String| StoreError::Damaged { op: OP, key: layout.keys.node.clone(), cause };
@@ -28,11 +30,17 @@ pub(super) fn view(
         nodes.clear();
     }
     nodes.sort_by_key(|record| record.node.slot);
-    Ok(View { version, nodes, loaded: Vec::new(), at: time(at) })
+    Ok(View { version, nodes, loaded: Vec::new(), at: time(at), history })
 }
 
 /// The view `known` with the loads of `table`: slot, load, touched, slot, load, touched, …
-pub(super) fn reload(layout: &Layout, known: &View, at: i64, table: &[Reply]) -> Result<View, StoreError> {
+pub(super) fn reload(
+    layout: &Layout,
+    known: &View,
+    at: i64,
+    history: u64,
+    table: &[Reply],
+) -> Result<View, StoreError> {
     let mut rows: HashMap<Slot, (u32, u64)> = HashMap::with_capacity(table.len() / 3);
     for row in table.chunks(3) {
         let [Reply::Int(slot), Reply::Int(load), Reply::Int(touched)] = row else {
@@ -54,7 +62,13 @@ pub(super) fn reload(layout: &Layout, known: &View, at: i64, table: &[Reply]) ->
         };
         loaded.push(Loaded { node, load, touched });
     }
-    Ok(View { version: known.version, nodes: known.nodes.clone(), loaded, at: time(at) })
+    Ok(View { version: known.version, nodes: known.nodes.clone(), loaded, at: time(at), history })
+}
+
+/// The number of a history: never 0.
+pub(super) fn history(text: &[u8]) -> u64 {
+    let hash = Sha256::digest(text);
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
 }
 
 /// Writes a list of slots.

@@ -63,10 +63,14 @@ mod tests {
             include_str!("settle.lua"),
             include_str!("view.lua"),
             include_str!("nodes.lua"),
+            include_str!("known.lua"),
             include_str!("sweep.lua"),
             include_str!("steward.lua"),
         ];
-        for call in scripts.iter().flat_map(|script| script.split("redis.call(").skip(1)) {
+        let calls = |script: &'static str| {
+            ["redis.call(", "redis.pcall("].into_iter().flat_map(move |word| script.split(word).skip(1))
+        };
+        for call in scripts.into_iter().flat_map(calls) {
             let verb = call.split([',', ')']).next().unwrap();
             // Every second part is a quoted word: one command, or several to choose from.
             let names: Vec<&str> = verb.split('\'').skip(1).step_by(2).collect();

@@ -1,15 +1,15 @@
 -- What a pool is now. Reads only, so a replica may answer it.
 --
--- KEYS  ver, node, own, then every shelf of the definitions that the caller knows
+-- KEYS  birth, ver, node, own, then every shelf of the definitions that the caller knows
 -- ARGV  version that the caller knows
--- Gives {version, time in ms, 0, the definitions} if the version is another one,
---       else {version, time in ms, 1, slot, load, touched, slot, load, touched, …}.
+-- Gives {version, time in ms, history, 0, the definitions} if the version is another one,
+--       else {version, time in ms, history, 1, slot, load, touched, slot, load, touched, …}.
 
-local VER, NODE, OWN, SHELVES = KEYS[1], KEYS[2], KEYS[3], 3
+local BIRTH, VER, NODE, OWN, SHELVES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], 4
 
 local version, now = redis.call('GET', VER) or '0', clock()
-if version ~= ARGV[1] then return { tonumber(version), now, 0, redis.call('HVALS', NODE) } end
-local answer = { tonumber(version), now, 1 }
+if version ~= ARGV[1] then return { tonumber(version), now, history(BIRTH), 0, redis.call('HVALS', NODE) } end
+local answer = { tonumber(version), now, history(BIRTH), 1 }
 for i = SHELVES + 1, #KEYS do
   local members = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES')
   for j = 1, #members, 2 do

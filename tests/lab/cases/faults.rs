@@ -154,6 +154,8 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
 
     let calls: Vec<Call> =
         stage.nodes.iter().enumerate().flat_map(|(node, sipp)| judge::calls(node, sipp)).collect();
+    let way = |from, to| judge::delays(&callers, &calls, from, to);
+    row.judge_delays(&way(0.0, begin), &way(begin, end));
     lab.write("truth.csv", &row.judge(&samples, &calls, begin, end))?;
     println!("    {}", row.line());
     row.publish()?;
@@ -192,10 +194,9 @@ fn degraded(stage: &Stage) -> Result<Vec<u64>> {
 
 // ---------------------------------------------------------------- Redis
 
-/// All is forgotten: what is up is uncounted until it ends, what comes is counted at once.
+/// All is forgotten: what is up is told again by the helpers, what comes is counted at once.
 fn redis_killed(lab: &Lab) -> Result<()> {
-    let trial = Trial { true_again_max_s: FORGOTTEN_S, ..Trial::new("redis_killed") };
-    let row = hold(lab, &trial, |stage| {
+    let row = hold(lab, &Trial::new("redis_killed"), |stage| {
         stage.redis.process.kill()?;
         sleep(Duration::from_secs(3));
         stage.redis.restart(lab)
@@ -203,10 +204,6 @@ fn redis_killed(lab: &Lab) -> Result<()> {
     ensure!(row.degraded > 100, "only {} degraded answers: the test shows nothing", row.degraded);
     Ok(())
 }
-
-/// A store that lost its memory is told of a call only by its CONFIRM: calls that were confirmed before are uncounted until
-/// they end, here at most so long after the fault.
-const FORGOTTEN_S: f64 = 13.0;
 
 fn redis_stopped(lab: &Lab) -> Result<()> {
     stop_redis(lab, Trial::new("redis_stopped"))
@@ -227,6 +224,17 @@ fn stop_redis(lab: &Lab, trial: Trial) -> Result<()> {
         stage.redis.process.signal("CONT")
     })?;
     ensure!(row.degraded > 200, "only {} degraded answers: the test shows nothing", row.degraded);
+    hardly_slower(&row)
+}
+
+/// Some 500 calls are begun while the store hangs. Until the breakers are open, 0.15 s, each waits for the pick's deadline.
+fn hardly_slower(row: &Row) -> Result<()> {
+    let [p50, p95, _, max] = row.added_ms;
+    ensure!(
+        p50 < 5.0 && p95 < judge::SLOW_MS,
+        "calls took {p50:.1} ms longer at the median, {p95:.1} at 95 of 100"
+    );
+    ensure!((1..60).contains(&row.slowed), "{} calls were slowed, {max:.1} ms at most", row.slowed);
     Ok(())
 }
 
@@ -242,9 +250,8 @@ fn redis_paused(lab: &Lab) -> Result<()> {
 }
 
 fn redis_flushed(lab: &Lab) -> Result<()> {
-    let trial = Trial { true_again_max_s: FORGOTTEN_S, ..Trial::new("redis_flushed") };
     let flush = |stage: &mut Stage| stage.redis.call(&["FLUSHALL"]).map(drop);
-    let row = hold(lab, &trial, flush)?;
+    let row = hold(lab, &Trial::new("redis_flushed"), flush)?;
     ensure!(row.missing_max > 0, "no lease was lost: the test shows nothing");
     Ok(())
 }
@@ -294,7 +301,7 @@ fn link_half_open(lab: &Lab) -> Result<()> {
         Ok(())
     })?;
     ensure!(row.degraded > 200, "only {} degraded answers: the test shows nothing", row.degraded);
-    Ok(())
+    hardly_slower(&row)
 }
 
 /// Slower than the deadlines: Redis carries out everything, and MQS believes nothing of it.
@@ -309,7 +316,7 @@ fn link_slow(lab: &Lab) -> Result<()> {
         Ok(())
     })?;
     ensure!(row.degraded > 200, "only {} degraded answers: the test shows nothing", row.degraded);
-    Ok(())
+    hardly_slower(&row)
 }
 
 // ---------------------------------------------------------------- helpers and proxies
@@ -392,6 +399,11 @@ fn judge_sees(_: &Lab) -> Result<()> {
         ensure!(wrong == Wrong { missing, extra }, "{what}: {wrong:?}");
     }
     ensure!(judge::doubled(&calls) == 0);
+    let delays = [1.0, 2.0, 3.0, 50.0];
+    ensure!([50, 75, 99].map(|percent| judge::percentile(&delays, percent)) == [2.0, 3.0, 50.0]);
+    let mut row = Row::default();
+    row.judge_delays(&[1.0, 1.0, 9.0], &delays);
+    ensure!((row.added_ms, row.slowed) == ([1.0, 49.0, 49.0, 49.0], 1), "{:?} {}", row.added_ms, row.slowed);
     let twice = [call("a", 0, Some("l1")), call("a", 1, Some("l1")), call("b", 0, Some("l2"))];
     ensure!(judge::doubled(&twice) == 1, "a call at two nodes is not seen");
     Ok(())

@@ -24,6 +24,9 @@ const GRACE_S: f64 = 0.3;
 /// The counts are true again once they have been so for this long.
 const STEADY_S: f64 = 2.0;
 
+/// What nobody notices, in ms.
+pub const SLOW_MS: f64 = 20.0;
+
 /// The bits of a score that are the expiry (`store/redis/common.lua`).
 const SLOT: u64 = 1 << 42;
 
@@ -154,6 +157,26 @@ pub fn compare(sample: &Sample, calls: &[Call]) -> Wrong {
     wrong
 }
 
+/// From the caller's INVITE to the node's, in ms, of the calls that were begun in a time; the shortest first.
+pub fn delays(callers: &[Sipp], calls: &[Call], from: f64, to: f64) -> Vec<f64> {
+    let sent = callers.iter().flat_map(Sipp::logs).filter_map(|line| {
+        let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
+        let is_begun = word("event=").as_deref() == Some("sent");
+        is_begun.then_some(()).and_then(|()| Some((word("call_id=")?, word("at=")?.parse::<f64>().ok()?)))
+    });
+    let sent: HashMap<String, f64> = sent.filter(|(_, at)| (from..to).contains(at)).collect();
+    let delay = |call: &Call| sent.get(&call.id).map(|at| (call.from - at) * 1000.0);
+    let mut delays: Vec<f64> = calls.iter().filter_map(delay).collect();
+    delays.sort_by(f64::total_cmp);
+    delays
+}
+
+/// The value that so many of a hundred do not exceed; 0 where there are none.
+pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 /// Calls that have more than one lease, or came to more than one node.
 pub fn doubled(calls: &[Call]) -> usize {
     let mut seen: BTreeMap<&str, BTreeSet<(usize, Option<&str>)>> = BTreeMap::new();
@@ -187,6 +210,10 @@ pub struct Row {
     /// From the last call's end until no lease was live, and how many were left at last.
     pub empty_s: f64,
     pub residue: u64,
+    /// How much longer calls took to their node than half of the calls before the fault, in ms: during the fault, at the median, for
+    /// 95 and for 99 of 100, and the longest; and how many took more than [`SLOW_MS`] longer.
+    pub added_ms: [f64; 4],
+    pub slowed: usize,
 }
 
 impl Row {
@@ -215,10 +242,19 @@ impl Row {
         trace
     }
 
+    /// Compares how long calls took to their nodes before the fault and in it.
+    pub fn judge_delays(&mut self, before: &[f64], during: &[f64]) {
+        let usual = percentile(before, 50);
+        self.added_ms = [50, 95, 99, 100].map(|percent| (percentile(during, percent) - usual).max(0.0));
+        self.slowed = during.iter().filter(|ms| **ms - usual > SLOW_MS).count();
+    }
+
     pub fn line(&self) -> String {
+        let [p50, p95, p99, max] = self.added_ms;
         format!(
             "{}: {} calls, {} failed {:?}, {} doubled, {} degraded, {} without a lease, at worst {} calls uncounted and {} \
-             leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {} (before the fault: {}, {})",
+             leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {} (before the fault: {}, {}); \
+             added to a call's way during the fault: p50 {p50:.1} ms, p95 {p95:.1}, p99 {p99:.1}, at most {max:.1}, {} calls by more than {SLOW_MS:.0} ms",
             self.fault,
             self.calls,
             self.failed,
@@ -232,7 +268,8 @@ impl Row {
             self.empty_s,
             self.residue,
             self.noise.missing,
-            self.noise.extra
+            self.noise.extra,
+            self.slowed
         )
     }
 
@@ -258,6 +295,7 @@ impl Row {
             "missing_max": self.missing_max, "extra_max": self.extra_max,
             "true_again_s": tenths(self.true_again_s), "empty_s": tenths(self.empty_s), "residue": self.residue,
             "noise": { "missing": self.noise.missing, "extra": self.noise.extra },
+            "added_ms": self.added_ms.map(tenths), "slowed": self.slowed,
         })
     }
 }

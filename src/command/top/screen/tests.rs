@@ -18,6 +18,10 @@ mqs_lookup_seconds_bucket{le=\"0.0002\",transport=\"resp\"} 500
 mqs_lookup_seconds_bucket{le=\"+Inf\",transport=\"resp\"} 505
 mqs_store_errors_total{op=\"pick\",error=\"timeout\"} 7
 mqs_degraded_seconds_total 2.5
+mqs_store_breaker_state{pool=\"default\",state=\"closed\"} 1
+mqs_store_breaker_state{pool=\"default\",state=\"open\"} 0
+mqs_store_breaker_state{pool=\"sales\",state=\"closed\"} 0
+mqs_store_breaker_state{pool=\"sales\",state=\"open\"} 1
 mqs_connections{transport=\"resp\",socket=\"unix\"} 4
 mqs_connections{transport=\"http\",socket=\"unix\"} 1
 ";
