@@ -207,16 +207,16 @@ impl Case<'_> {
         const STEP: f64 = 1.04;
         let seconds = full_or_quick(2.5, 1.5);
         let clean = |rate: f64| Ok::<bool, anyhow::Error>(self.try_rate(lab, from, rate, seconds)?.clean);
-        let start = self.cps.last().copied();
-        let (mut low, mut high) = match start {
+        let (mut low, mut high) = match self.cps.last() {
             // From where the last round ended.
             Some(rate) => (rate / STEP / STEP, rate * STEP * STEP),
-            None => (400.0, 4000.0),
+            None => (500.0, 4000.0),
         };
-        while start.is_some() && !clean(low)? {
+        while !clean(low)? {
+            anyhow::ensure!(low > 20.0, "{}: not even 20 calls/s are clean", self.name);
             (low, high) = (low / 1.2, low);
         }
-        while start.is_some() && clean(high)? {
+        while clean(high)? {
             (low, high) = (high, high * 1.2);
         }
         while high / low > STEP {
