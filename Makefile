@@ -33,6 +33,7 @@ fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 
 bench: ## measure, write JSON to target/bench
 	$(CARGO) bench --bench dispatch
+	$(CARGO) bench --bench redirect
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -58,7 +58,8 @@ impl SipEndpoint {
     }
 
     fn overlaps(&self, other: &SipEndpoint) -> bool {
-        self.transport == other.transport && Endpoint::Tcp(self.address).overlaps(&Endpoint::Tcp(other.address))
+        self.transport == other.transport
+            && Endpoint::Tcp(self.address).overlaps(&Endpoint::Tcp(other.address))
     }
 
     fn is_taken_by(&self, other: &Endpoint) -> bool {
@@ -157,10 +158,7 @@ impl fmt::Display for Network {
 }
 
 /// `listen.sip`, with the places of its entries; not written: nobody is listened to.
-pub(super) fn endpoints(
-    t: &mut Reader<'_, '_>,
-    others: &[(Endpoint, Spot)],
-) -> Vec<(SipEndpoint, Spot)> {
+pub(super) fn endpoints(t: &mut Reader<'_, '_>, others: &[(Endpoint, Spot)]) -> Vec<(SipEndpoint, Spot)> {
     let sip = t.list("sip", SIP_ENDPOINTS_MAX, str::parse::<SipEndpoint>).unwrap_or_default();
     for (at, (endpoint, spot)) in sip.iter().enumerate() {
         let twice = |there: &dyn fmt::Display| {
@@ -177,14 +175,23 @@ pub(super) fn endpoints(
 }
 
 /// `[redirect]`. A listener that other hosts can reach needs a list of those that are meant.
-pub(super) fn table(mut t: Reader<'_, '_>, sip: &[(SipEndpoint, Spot)], pools: Option<&[PoolConfig]>) -> Redirect {
+pub(super) fn table(
+    mut t: Reader<'_, '_>,
+    sip: &[(SipEndpoint, Spot)],
+    pools: Option<&[PoolConfig]>,
+) -> Redirect {
     let written = t.list("allow", NETWORKS_MAX, str::parse::<Network>);
     let pool = t.text("pool", str::parse::<PoolId>);
-    if let Some(name) = pool.as_ref().filter(|name| pools.is_some_and(|all| all.iter().all(|p| p.name != **name))) {
+    if let Some(name) =
+        pool.as_ref().filter(|name| pools.is_some_and(|all| all.iter().all(|p| p.name != **name)))
+    {
         t.wrong(&t.spot_of("pool"), format!("there is no pool {name}"));
     }
     if t.has("allow") && written.as_ref().is_some_and(Vec::is_empty) {
-        t.wrong(&t.spot_of("allow"), "an empty list: nobody could ask; leave the key out for this host alone");
+        t.wrong(
+            &t.spot_of("allow"),
+            "an empty list: nobody could ask; leave the key out for this host alone",
+        );
     }
     if !t.has("allow") {
         for (endpoint, spot) in sip.iter().filter(|(endpoint, _)| !endpoint.is_local()) {
@@ -204,9 +211,11 @@ pub(super) fn table(mut t: Reader<'_, '_>, sip: &[(SipEndpoint, Spot)], pools: O
 pub(super) fn warnings(config: &Config, warnings: &mut Vec<String>) {
     let (sip, redirect) = (&config.listen.sip, &config.redirect);
     if let Some(everybody) = redirect.allow.iter().find(|network| network.is_everybody()) {
-        warnings.push(format!("redirect.allow holds {everybody}: everybody may take leases, and be answered"));
+        warnings
+            .push(format!("redirect.allow holds {everybody}: everybody may take leases, and be answered"));
     }
-    let default = Redirect { allow: LOOPBACK.iter().filter_map(|text| text.parse().ok()).collect(), pool: None };
+    let default =
+        Redirect { allow: LOOPBACK.iter().filter_map(|text| text.parse().ok()).collect(), pool: None };
     if sip.is_empty() && *redirect != default {
         warnings.push("[redirect] is set, and listen.sip names no listener: it is not used".to_owned());
     }
@@ -234,7 +243,9 @@ mod tests {
         for text in ["udp:127.0.0.1:5062", "tcp:[::1]:5060", "udp:0.0.0.0:0"] {
             assert_eq!(text.parse::<SipEndpoint>().unwrap().to_string(), text);
         }
-        for bad in ["", "127.0.0.1:5062", "tls:127.0.0.1:5061", "udp:localhost:5060", "UDP:127.0.0.1:1", "udp:"] {
+        for bad in
+            ["", "127.0.0.1:5062", "tls:127.0.0.1:5061", "udp:localhost:5060", "UDP:127.0.0.1:1", "udp:"]
+        {
             assert_eq!(bad.parse::<SipEndpoint>(), Err(ENDPOINT_FORM), "{bad:?}");
         }
     }
@@ -253,10 +264,22 @@ mod tests {
         ] {
             assert!(holds(net, inside) && !holds(net, outside), "{net}");
         }
-        for bad in ["", "host", "1.2.3.4/33", "::/129", "1.2.3.4/-1", "1.2.3.4/+8", "192.0.2.7/24", "1.2.3/8", "::ffff:1.2.3.4"] {
+        for bad in [
+            "",
+            "host",
+            "1.2.3.4/33",
+            "::/129",
+            "1.2.3.4/-1",
+            "1.2.3.4/+8",
+            "192.0.2.7/24",
+            "1.2.3/8",
+            "::ffff:1.2.3.4",
+        ] {
             assert!(bad.parse::<Network>().is_err(), "{bad:?}");
         }
         let redirect = Redirect { allow: vec!["10.0.0.0/8".parse().unwrap()], pool: None };
-        assert!(redirect.allows("::ffff:10.1.2.3".parse().unwrap()) && !redirect.allows("::1".parse().unwrap()));
+        assert!(
+            redirect.allows("::ffff:10.1.2.3".parse().unwrap()) && !redirect.allows("::1".parse().unwrap())
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use super::reader::{Reader, Spot};
 use super::{
-    Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, StoreConfig,
-    SipEndpoint, StoreUrl, TlsFiles, TokenConfig, pools, redirect,
+    Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, SipEndpoint,
+    StoreConfig, StoreUrl, TlsFiles, TokenConfig, pools, redirect,
 };
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;

@@ -18,7 +18,10 @@ impl Called {
             // RFC 3261 §19.1.6: all of a tel URI becomes the user part.
             "tel" => Called { user: escaped(rest), phone: true },
             // RFC 5031: a service has no place of its own, so at a node it is the user: `sos`, `sos.police`.
-            "urn" => Called { user: escaped(rest.split_once(':').map_or(rest, |(_, service)| service)), phone: false },
+            "urn" => Called {
+                user: escaped(rest.split_once(':').map_or(rest, |(_, service)| service)),
+                phone: false,
+            },
             _ => {
                 let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
                 let place = place.split('?').next().unwrap_or("");
@@ -45,7 +48,10 @@ fn escaped(text: &str) -> String {
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
         let hex = |ahead: usize| bytes.get(at + ahead).is_some_and(u8::is_ascii_hexdigit);
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(byte) || (*byte == b'%' && hex(1) && hex(2)) {
+        if byte.is_ascii_alphanumeric()
+            || b"-_.!~*'()&=+$,;?/".contains(byte)
+            || (*byte == b'%' && hex(1) && hex(2))
+        {
             user.push(char::from(*byte));
         } else {
             user.push_str(&format!("%{byte:02X}"));
@@ -66,9 +72,21 @@ mod tests {
     #[test]
     fn a_contact_is_who_was_called_at_a_node() {
         for (uri, node, want) in [
-            ("sip:100@example.com:5070;transport=tls", "sip:127.0.1.1:5060", "<sip:100@127.0.1.1:5060;mqs=m1.t>;q=0.95"),
-            ("sip:first.last@a", "sip:[2001:db8::1];transport=tcp", "<sip:first.last@[2001:db8::1];transport=tcp;mqs=m1.t>;q=0.95"),
-            ("sip:+49;phone-context=x@a;user=PHONE?Subject=y", "sips:n", "<sips:+49;phone-context=x@n;user=phone;mqs=m1.t>;q=0.95"),
+            (
+                "sip:100@example.com:5070;transport=tls",
+                "sip:127.0.1.1:5060",
+                "<sip:100@127.0.1.1:5060;mqs=m1.t>;q=0.95",
+            ),
+            (
+                "sip:first.last@a",
+                "sip:[2001:db8::1];transport=tcp",
+                "<sip:first.last@[2001:db8::1];transport=tcp;mqs=m1.t>;q=0.95",
+            ),
+            (
+                "sip:+49;phone-context=x@a;user=PHONE?Subject=y",
+                "sips:n",
+                "<sips:+49;phone-context=x@n;user=phone;mqs=m1.t>;q=0.95",
+            ),
             ("sips:sips%3Auser%40b@a", "sip:n", "<sip:sips%3Auser%40b@n;mqs=m1.t>;q=0.95"),
             ("sip:alice:secret@a", "sip:n", "<sip:alice@n;mqs=m1.t>;q=0.95"),
             ("sip:a", "sip:n", "<sip:n;mqs=m1.t>;q=0.95"),
@@ -84,7 +102,9 @@ mod tests {
         }
         let called = Called::of(&"sip:a@b".parse().unwrap());
         let q: Vec<String> = (0..12)
-            .map(|rank| called.contact(&"sip:n".parse().unwrap(), "t", rank).split("q=").last().unwrap().to_owned())
+            .map(|rank| {
+                called.contact(&"sip:n".parse().unwrap(), "t", rank).split("q=").last().unwrap().to_owned()
+            })
             .collect();
         assert_eq!((q[0].as_str(), q[11].as_str()), ("1.00", "0.45"));
         assert!(q.is_sorted_by(|a, b| a > b), "{q:?}");

@@ -101,7 +101,8 @@ mod tests {
     fn a_stream_is_cut_where_it_says_however_it_comes() {
         let stream = format!("\r\n\r\n{HEAD}hello{HEAD}12345\r\n\r\n");
         for step in 1..stream.len() {
-            let (mut framer, mut buffer, mut found, mut pings) = (Framer::default(), Vec::new(), Vec::new(), 0);
+            let (mut framer, mut buffer, mut found, mut pings) =
+                (Framer::default(), Vec::new(), Vec::new(), 0);
             for piece in stream.as_bytes().chunks(step) {
                 buffer.extend_from_slice(piece);
                 loop {
@@ -133,7 +134,10 @@ mod tests {
         assert_eq!(lost(without), (without.len(), SipError::Count("Content-Length")));
         assert_eq!(lost(&HEAD.replace('5', "-5")).1, SipError::Value("Content-Length"));
         assert_eq!(lost(&HEAD.replace('5', "5\r\nContent-Length: 5")).1, SipError::Count("Content-Length"));
-        assert_eq!(lost(&HEAD.replace('5', "65535")).1, SipError::TooLarge { what: "message", limit: MESSAGE_MAX });
+        assert_eq!(
+            lost(&HEAD.replace('5', "65535")).1,
+            SipError::TooLarge { what: "message", limit: MESSAGE_MAX }
+        );
         assert_eq!(lost("GET / HTTP/1.1\r\nno header\r\n\r\n").1, SipError::HeaderLine(1));
         let long = "x".repeat(HEAD_MAX + 1);
         assert_eq!(lost(&long), (0, SipError::TooLarge { what: "head", limit: HEAD_MAX }));

@@ -20,7 +20,8 @@ impl Request {
     /// The address is always the source's, whatever `maddr`, `received` or the sent-by claim: a response never goes to a third party.
     /// RFC 3261 §18.2.1, §18.2.2; RFC 3581 §4 for `rport`.
     pub fn came_from(&mut self, source: SocketAddr) -> Result<SocketAddr, ViaError> {
-        let top = self.head.headers.iter_mut().find_map(|h| if let Header::Via(v) = h { Some(v) } else { None });
+        let top =
+            self.head.headers.iter_mut().find_map(|h| if let Header::Via(v) = h { Some(v) } else { None });
         let top = top.ok_or(ViaError)?;
         let via = Via::read(top.value()).ok_or(ViaError)?;
         let ip = source.ip().to_canonical();
@@ -132,16 +133,46 @@ mod tests {
     fn a_response_goes_back_to_where_the_request_came_from() {
         for (via, source, marked, to) in [
             // RFC 3261 §18.2.1: a right address needs no mark; a name, or another address, does.
-            ("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.1:9999", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.1:5060"),
-            ("SIP/2.0/UDP a.example:5070;branch=b", "192.0.2.1:9999", "SIP/2.0/UDP a.example:5070;branch=b;received=192.0.2.1", "192.0.2.1:5070"),
+            (
+                "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa",
+                "192.0.2.1:9999",
+                "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa",
+                "192.0.2.1:5060",
+            ),
+            (
+                "SIP/2.0/UDP a.example:5070;branch=b",
+                "192.0.2.1:9999",
+                "SIP/2.0/UDP a.example:5070;branch=b;received=192.0.2.1",
+                "192.0.2.1:5070",
+            ),
             // RFC 3581 §4.
-            ("SIP/2.0/UDP 192.0.2.1:5070;rport;branch=b", "192.0.2.1:9999", "SIP/2.0/UDP 192.0.2.1:5070;branch=b;received=192.0.2.1;rport=9999", "192.0.2.1:9999"),
+            (
+                "SIP/2.0/UDP 192.0.2.1:5070;rport;branch=b",
+                "192.0.2.1:9999",
+                "SIP/2.0/UDP 192.0.2.1:5070;branch=b;received=192.0.2.1;rport=9999",
+                "192.0.2.1:9999",
+            ),
             // What a peer claims of itself is taken out: nobody else is sent anything.
-            ("SIP/2.0/UDP 198.51.100.9;received=198.51.100.8;maddr=198.51.100.7;rport=1", "192.0.2.1:9999", "SIP/2.0/UDP 198.51.100.9;maddr=198.51.100.7;received=192.0.2.1;rport=9999", "192.0.2.1:9999"),
-            ("SIP/2.0/UDP [2001:db8::9]:5066;branch=b", "[2001:db8::9]:1", "SIP/2.0/UDP [2001:db8::9]:5066;branch=b", "[2001:db8::9]:5066"),
+            (
+                "SIP/2.0/UDP 198.51.100.9;received=198.51.100.8;maddr=198.51.100.7;rport=1",
+                "192.0.2.1:9999",
+                "SIP/2.0/UDP 198.51.100.9;maddr=198.51.100.7;received=192.0.2.1;rport=9999",
+                "192.0.2.1:9999",
+            ),
+            (
+                "SIP/2.0/UDP [2001:db8::9]:5066;branch=b",
+                "[2001:db8::9]:1",
+                "SIP/2.0/UDP [2001:db8::9]:5066;branch=b",
+                "[2001:db8::9]:5066",
+            ),
             ("SIP/2.0/UDP 192.0.2.1", "[::ffff:192.0.2.1]:7", "SIP/2.0/UDP 192.0.2.1", "192.0.2.1:5060"),
             // RFC 4475 §3.1.1.1.
-            ("SIP  / 2.0  / TCP     spindle.example.com : 5061  ;  branch  =   z9hG4bK9ikj8", "192.0.2.1:7", "SIP  / 2.0  / TCP     spindle.example.com : 5061;branch  =   z9hG4bK9ikj8;received=192.0.2.1", "192.0.2.1:5061"),
+            (
+                "SIP  / 2.0  / TCP     spindle.example.com : 5061  ;  branch  =   z9hG4bK9ikj8",
+                "192.0.2.1:7",
+                "SIP  / 2.0  / TCP     spindle.example.com : 5061;branch  =   z9hG4bK9ikj8;received=192.0.2.1",
+                "192.0.2.1:5061",
+            ),
         ] {
             assert_eq!(asked(via, source), Some((marked.to_owned(), to.to_owned())), "{via}");
         }
