@@ -6,6 +6,8 @@
 
 #[path = "config/docs.rs"]
 mod docs;
+#[path = "config/redirect.rs"]
+mod redirect;
 #[path = "config/text.rs"]
 mod text;
 
@@ -101,6 +103,7 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
         ("listen", "resp", r#"["unix:mqs.sock"]"#, "[0]", "begins with '/'"),
         ("listen", "http", r#"["127.0.0.1:1", "localhost:8088"]"#, "[1]", "host names are not looked up"),
+        ("listen", "sip", r#"["udp:127.0.0.1:1", "tls:127.0.0.1:2"]"#, "[1]", "host names are not looked up"),
         ("listen", "socket_mode", r#""0460""#, "", "octal digits"),
         ("listen", "socket_group", r#""a:b""#, "", "name of a group"),
         ("listen", "token_file", r#""""#, "", "beginning with '/'"),
@@ -116,6 +119,8 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("listen", "idle_timeout_s", "true", "", "found true or false"),
         ("listen.tls", "cert", r#""/etc/""#, "", "the path of a file"),
         ("listen.tls", "key", "1979-05-27", "", "found a date"),
+        ("redirect", "allow", r#"["10.0.0.1/8"]"#, "[0]", "which network is meant"),
+        ("redirect", "pool", r#""nowhere""#, "", "there is no pool nowhere"),
         ("dispatch", "held_ms", "99999999999999999999", "", "found 99999999999999999999, out of limits"),
         ("dispatch", "call_max_s", "9", "", "10 to 604800 (s)"),
         ("dispatch", "pick_deadline_ms", r#""60""#, "", "found the text \"60\"; write a whole number"),
@@ -289,7 +294,7 @@ fn names_and_places_are_unique() {
         |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
     assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
     let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 16), "{problem}");
+    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 17), "{problem}");
     let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
     assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
     let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));

@@ -222,16 +222,6 @@ pub(super) fn warnings(config: &Config, warnings: &mut Vec<String>) {
     for endpoint in sip.iter().filter(|endpoint| endpoint.address.port() == 0) {
         warnings.push(format!("{endpoint} has port 0: the system chooses another one at each start"));
     }
-    let pool = config.pools.iter().find(|p| redirect.pool.as_ref().is_none_or(|name| p.name == *name));
-    if let Some(pool) = pool.filter(|_| !sip.is_empty()) {
-        let route = &pool.route;
-        if route.path.is_some() || route.socket.is_some() || !route.headers.is_empty() {
-            warnings.push(format!(
-                "pool {}: path, socket and headers do not travel in a redirect (listen.sip); they are for route documents",
-                pool.name
-            ));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -47,10 +47,19 @@ pub struct Dispatcher {
 pub struct Routed {
     /// The route document, on one line.
     pub document: String,
-    /// The targets in it, best first, each with its signed token.
-    pub targets: Vec<(Arc<Node>, String)>,
+    /// The targets in it, best first.
+    pub targets: Vec<NamedTarget>,
     /// What led to it.
     pub decision: Arc<Decision>,
+}
+
+/// A target of a route.
+#[derive(Clone, Debug)]
+pub struct NamedTarget {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its signed token.
+    pub token: String,
 }
 
 impl Dispatcher {
@@ -124,12 +133,12 @@ impl Dispatcher {
             // Somebody added a node a moment ago: look again before naming it. If that fails, the ones that are known remain.
             let _ = pool.refresh().await;
         }
-        let Some((document, targets_named)) = self.document(ask, pool, lease, &targets, outcome) else {
+        let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome) else {
             return Err(self.refusal(pool, NoPick::NoNode, &lookup));
         };
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
         debug!(call_id = %ask.call_id, %lease, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
-        Ok(Routed { document, targets: targets_named, decision })
+        Ok(Routed { document, targets: named, decision })
     }
 
     /// Asks the store; without an answer that can be believed, chooses here.
@@ -239,7 +248,7 @@ impl Dispatcher {
         lease: LeaseId,
         slots: &[Slot],
         outcome: Outcome,
-    ) -> Option<(String, Vec<(Arc<Node>, String)>)> {
+    ) -> Option<(String, Vec<NamedTarget>)> {
         let seen = pool.seen();
         let issued = clock::wall();
         // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
@@ -268,7 +277,8 @@ impl Dispatcher {
             repeat: outcome == Outcome::Repeat,
         };
         let text = document.encode();
-        Some((text, nodes.into_iter().zip(tokens).collect()))
+        let named = nodes.into_iter().zip(tokens).map(|(node, token)| NamedTarget { node, token });
+        Some((text, named.collect()))
     }
 
     #[allow(clippy::too_many_arguments)]

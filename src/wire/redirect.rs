@@ -155,9 +155,9 @@ impl Asked {
             return self.plain(400, &[]);
         }
         match self.request.method.as_str() {
-            "CANCEL" => match Cancel::read(self) {
-                Ok(cancel) => Step::Cancel(Box::new(cancel)),
-                Err((asked, code)) => asked.plain(code, &[]),
+            "CANCEL" => match read_ask(&self.request, None, source) {
+                Ok((ask, _)) => Step::Cancel(Box::new(Cancel { asked: self, ask })),
+                Err(code) => self.plain(code, &[]),
             },
             // RFC 3261 §12.2.2: there is no dialog here.
             _ if head.to_tag().is_some() => self.plain(481, &[]),
@@ -251,13 +251,6 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    fn read(asked: Asked) -> Result<Cancel, (Asked, u16)> {
-        match read_ask(&asked.request, None, asked.to) {
-            Ok((ask, _)) => Ok(Cancel { asked, ask }),
-            Err(code) => Err((asked, code)),
-        }
-    }
-
     /// The Call-ID.
     pub fn call_id(&self) -> &str {
         self.ask.call_id.as_str()

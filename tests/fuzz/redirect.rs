@@ -28,7 +28,7 @@ fn check_reply(asked: &[u8], reply: &Reply, source: SocketAddr) {
         c.starts_with("Contact: <sip:")
             && (c.contains("127.0.1.") && c.contains(";mqs=m1.t") && c.matches(['<', '>']).count() == 2)
     };
-    assert!(contacts.iter().all(|c| ours(c)) && (*code == 302) == !contacts.is_empty(), "{text:?}");
+    assert!(contacts.iter().all(ours) && (*code == 302) != contacts.is_empty(), "{text:?}");
     if bytes.len() < HEAD_MAX && *code != 400 && *code != 505 {
         assert!(matches!(parse(bytes), Ok(Message::Response(read)) if read.code == *code), "{text:?}");
     }
@@ -65,7 +65,7 @@ fn check(corpus: &Corpus, rules: &Rules, nodes: &[NodeUri], drawn: &[u8]) -> boo
         Step::Silence(_) => None,
         Step::Say(reply) => Some(reply),
         Step::Ask(question) => question.redirect(&targets),
-        Step::Cancel(cancel) => cancel.answer(drawn.len() % 2 == 0),
+        Step::Cancel(cancel) => cancel.answer(drawn.len().is_multiple_of(2)),
     };
     if let Some(reply) = &reply {
         check_reply(&bytes, reply, source);

@@ -147,7 +147,7 @@ impl Service {
         match self.dispatcher.route(question.ask(), VIA).await {
             Ok(routed) => {
                 let targets: Vec<_> =
-                    routed.targets.iter().map(|(node, token)| (&node.uri, token.as_str())).collect();
+                    routed.targets.iter().map(|target| (&target.node.uri, target.token.as_str())).collect();
                 question.redirect(&targets)
             }
             Err(refusal) => question.refuse(&refusal),

@@ -117,7 +117,6 @@ fn host_port(sent_by: &str) -> Option<(&str, Option<u16>)> {
 #[cfg(test)]
 mod tests {
     use super::super::{Message, parse};
-    use super::*;
 
     fn asked(via: &str, source: &str) -> Option<(String, String)> {
         let text = format!(
