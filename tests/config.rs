@@ -6,6 +6,8 @@
 
 #[path = "config/docs.rs"]
 mod docs;
+#[path = "config/redirect.rs"]
+mod redirect;
 #[path = "config/text.rs"]
 mod text;
 
@@ -101,6 +103,7 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
         ("listen", "resp", r#"["unix:mqs.sock"]"#, "[0]", "begins with '/'"),
         ("listen", "http", r#"["127.0.0.1:1", "localhost:8088"]"#, "[1]", "host names are not looked up"),
+        ("listen", "sip", r#"["udp:127.0.0.1:1", "tls:127.0.0.1:2"]"#, "[1]", "host names are not looked up"),
         ("listen", "socket_mode", r#""0460""#, "", "octal digits"),
         ("listen", "socket_group", r#""a:b""#, "", "name of a group"),
         ("listen", "token_file", r#""""#, "", "beginning with '/'"),
@@ -116,6 +119,8 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("listen", "idle_timeout_s", "true", "", "found true or false"),
         ("listen.tls", "cert", r#""/etc/""#, "", "the path of a file"),
         ("listen.tls", "key", "1979-05-27", "", "found a date"),
+        ("redirect", "allow", r#"["10.0.0.1/8"]"#, "[0]", "which network is meant"),
+        ("redirect", "pool", r#""nowhere""#, "", "there is no pool nowhere"),
         ("dispatch", "held_ms", "99999999999999999999", "", "found 99999999999999999999, out of limits"),
         ("dispatch", "call_max_s", "9", "", "10 to 604800 (s)"),
         ("dispatch", "pick_deadline_ms", r#""60""#, "", "found the text \"60\"; write a whole number"),

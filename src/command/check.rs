@@ -3,7 +3,7 @@
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
 use super::serve::{CONFIG_FILE, open_redis, peers_token, read_secret};
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, ConfigError, Endpoint, NodeConfig, StoreUrl};
+use crate::config::{Config, ConfigError, Endpoint, NodeConfig, SipTransport, StoreUrl};
 use crate::domain::node::NodeState;
 use crate::inbound::listen;
 use crate::outbound::dns::Resolver;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -307,11 +307,18 @@ fn check_listeners(config: &Config) -> Vec<Finding> {
         .map(|endpoint| {
             let (level, message) = match endpoint {
                 Endpoint::Unix(path) => check_socket(path),
-                Endpoint::Tcp(address) => check_address(*address, live),
+                Endpoint::Tcp(address) => free(TcpListener::bind(address).map(drop), live),
             };
             Finding::new(level, "listen", endpoint, message)
         })
         .collect();
+    for endpoint in &config.listen.sip {
+        let (level, message) = match endpoint.transport {
+            SipTransport::Udp => free(UdpSocket::bind(endpoint.address).map(drop), live),
+            SipTransport::Tcp => free(TcpListener::bind(endpoint.address).map(drop), live),
+        };
+        found.push(Finding::new(level, "listen", endpoint, message));
+    }
     if let Some(group) = &config.listen.socket_group
         && !matches!(Group::from_name(group), Ok(Some(_)))
     {
@@ -362,9 +369,9 @@ fn is_locked(socket: &Path) -> bool {
     File::open(PathBuf::from(lock)).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
-fn check_address(address: SocketAddr, live: bool) -> (Level, String) {
-    match TcpListener::bind(address) {
-        Ok(_) => (Level::Ok, "free".to_owned()),
+fn free(bound: io::Result<()>, live: bool) -> (Level, String) {
+    match bound {
+        Ok(()) => (Level::Ok, "free".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && live => {
             (Level::Warn, "taken, probably by the live instance of mqs".to_owned())
         }

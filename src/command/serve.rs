@@ -6,7 +6,7 @@ use crate::config::{Config, Endpoint, LogFormat, RedisUrl, StoreUrl};
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
-use crate::inbound::{http, resp};
+use crate::inbound::{http, resp, sip};
 use crate::outbound::dns::Resolver;
 use crate::outbound::prober::OptionsProber;
 use crate::store::file::FileStore;
@@ -108,6 +108,7 @@ impl Running {
         let listen = &config.listen;
         let token = listen.token_file.as_deref().map(peers_token).transpose()?;
         let (resp, http) = (bind(&listen.resp, config).await?, bind(&listen.http, config).await?);
+        let sip = bind_sip(config).await?;
         let settings = Settings::from_config(config, secret)?;
         let metrics = Arc::new(Metrics::new());
         metrics.started(clock::wall());
@@ -127,7 +128,7 @@ impl Running {
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let listening = resp.iter().map(|l| shown("resp", l)).chain(http.iter().map(|l| shown("http", l)));
-        let listening = listening.collect();
+        let listening = listening.chain(sip.iter().map(|l| format!("sip={}", l.local()))).collect();
         let watch = dispatcher.clone().watch(from_file, seeded);
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(watch).await });
@@ -153,6 +154,15 @@ impl Running {
                 token: token.clone(),
             };
             tasks.spawn(http::serve(listener, dispatcher.clone(), options, stop.clone()));
+        }
+        for listener in sip {
+            let options = sip::Options {
+                connections_max: listen.connections_max,
+                message_timeout_ms: listen.header_timeout_ms,
+                idle_timeout_s: listen.idle_timeout_s,
+            };
+            let redirect = config.redirect.clone();
+            tasks.spawn(sip::serve(listener, dispatcher.clone(), redirect, options, stop.clone()));
         }
         tasks.close();
         Ok(Running { dispatcher, stop, tasks, listening })
@@ -263,6 +273,15 @@ async fn bind(endpoints: &[Endpoint], config: &Config) -> anyhow::Result<Vec<Lis
     let mut bound = Vec::new();
     for endpoint in endpoints {
         bound.push(Listener::bind(endpoint, &config.listen).await.context("cannot listen")?);
+    }
+    Ok(bound)
+}
+
+async fn bind_sip(config: &Config) -> anyhow::Result<Vec<sip::Listener>> {
+    let mut bound = Vec::new();
+    for endpoint in &config.listen.sip {
+        let listener = sip::Listener::bind(endpoint).await;
+        bound.push(listener.with_context(|| format!("cannot listen: {endpoint}"))?);
     }
     Ok(bound)
 }

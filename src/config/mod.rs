@@ -2,13 +2,14 @@
 //!
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
-//! * `sections` and `pools` know the keys; `route` checks what will be put into SIP messages
+//! * `sections`, `redirect` and `pools` know the keys; `route` checks what will be put into SIP messages
 //! * `warnings` says what is allowed, and probably not meant
 
 mod endpoint;
 mod error;
 mod pools;
 mod reader;
+mod redirect;
 mod redis_group;
 mod route;
 mod sections;
@@ -17,6 +18,7 @@ mod warnings;
 
 pub use endpoint::{Endpoint, EndpointError, SOCKET_PATH_MAX};
 pub use error::{ConfigError, Problem};
+pub use redirect::{Network, Redirect, SipEndpoint, SipTransport};
 pub use redis_group::{GroupKind, Login, REDIS_SEATS_MAX, RedisGroup};
 pub use store_url::{RedisUrl, STORE_DB_MAX, STORE_URL_MAX, StoreUrl, StoreUrlError};
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[listen]`: where questions come in.
     pub listen: Listen,
+    /// `[redirect]`: who may ask over SIP, and for what.
+    pub redirect: Redirect,
     /// `[token]`: how lease tokens are signed.
     pub token: TokenConfig,
     /// `[dispatch]`: how long leases and answers live.
@@ -87,6 +91,8 @@ pub struct Listen {
     pub resp: Vec<Endpoint>,
     /// HTTP/1.1.
     pub http: Vec<Endpoint>,
+    /// SIP: the redirect server.
+    pub sip: Vec<SipEndpoint>,
     /// Mode of the Unix sockets.
     pub socket_mode: u32,
     /// Group of the Unix sockets; `None`: that of the process.

@@ -2,8 +2,8 @@
 
 use super::reader::{Reader, Spot};
 use super::{
-    Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, StoreConfig,
-    StoreUrl, TlsFiles, TokenConfig, pools,
+    Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, SipEndpoint,
+    StoreConfig, StoreUrl, TlsFiles, TokenConfig, pools, redirect,
 };
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;
@@ -21,15 +21,17 @@ const FILTER_MAX: usize = 1024;
 pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -> Option<Config> {
     let (store, outlives) = store(root.table("store"), password);
     let instance = instance(root.table("instance"), matches!(store.url, StoreUrl::Redis(_)));
-    let listen = listen(root.table("listen"));
+    let (listen, sip) = listen(root.table("listen"));
     let token = token(root.table("token"), outlives.as_ref(), listen.token_file.as_deref());
     let dispatch = dispatch(root.table("dispatch"));
     let log = log(root.table("log"));
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
     let emergency_numbers = distinct(&root, emergency_numbers.unwrap_or_default());
+    let redirect_table = root.table("redirect");
     let pools = pools::all(&mut root);
+    let redirect = redirect::table(redirect_table, &sip, pools.as_deref());
     root.done();
-    Some(Config { instance, store, listen, token, dispatch, log, emergency_numbers, pools: pools? })
+    Some(Config { instance, store, listen, redirect, token, dispatch, log, emergency_numbers, pools: pools? })
 }
 
 /// The store; and when it outlives the process, the place that says so, with the reason why tokens must too.
@@ -114,7 +116,7 @@ fn host_name() -> Option<String> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-fn listen(mut t: Reader<'_, '_>) -> Listen {
+fn listen(mut t: Reader<'_, '_>) -> (Listen, Vec<(SipEndpoint, Spot)>) {
     let resp = t.list("resp", ENDPOINTS_MAX, str::parse::<Endpoint>);
     let http = t.list("http", ENDPOINTS_MAX, str::parse::<Endpoint>);
     let resp = resp.unwrap_or_else(|| defaults(&t, &["unix:/run/mqs/mqs.sock"]));
@@ -128,12 +130,14 @@ fn listen(mut t: Reader<'_, '_>) -> Listen {
     let header_timeout_ms = t.number("header_timeout_ms", 100..=60_000, " (ms)").unwrap_or(5000);
     let idle_timeout_s = t.number("idle_timeout_s", 10..=86_400, " (s)").unwrap_or(3600);
     let guarded = t.has("token_file") && t.has("tls");
+    let sip = redirect::endpoints(&mut t, &[resp.as_slice(), http.as_slice()].concat());
     check_endpoints(&t, &resp, &http, guarded);
     t.done();
     let bare = |list: Vec<(Endpoint, Spot)>| list.into_iter().map(|(endpoint, _)| endpoint).collect();
-    Listen {
+    let listen = Listen {
         resp: bare(resp),
         http: bare(http),
+        sip: sip.iter().map(|(endpoint, _)| *endpoint).collect(),
         socket_mode,
         socket_group,
         token_file,
@@ -142,7 +146,8 @@ fn listen(mut t: Reader<'_, '_>) -> Listen {
         body_max_bytes,
         header_timeout_ms,
         idle_timeout_s,
-    }
+    };
+    (listen, sip)
 }
 
 fn defaults(t: &Reader<'_, '_>, texts: &[&str]) -> Vec<(Endpoint, Spot)> {
@@ -151,8 +156,8 @@ fn defaults(t: &Reader<'_, '_>, texts: &[&str]) -> Vec<(Endpoint, Spot)> {
 
 fn check_endpoints(t: &Reader<'_, '_>, resp: &[(Endpoint, Spot)], http: &[(Endpoint, Spot)], guarded: bool) {
     let written_empty = |key: &str, list: &[(Endpoint, Spot)]| t.has(key) && list.is_empty();
-    if written_empty("resp", resp) && written_empty("http", http) && !t.any_wrong() {
-        t.wrong(t.spot(), "no listener at all: nobody could ask; name one in resp or http");
+    if written_empty("resp", resp) && written_empty("http", http) && !t.has("sip") && !t.any_wrong() {
+        t.wrong(t.spot(), "no listener at all: nobody could ask; name one in resp, http or sip");
     }
     let all: Vec<&(Endpoint, Spot)> = resp.iter().chain(http).collect();
     for (at, (endpoint, spot)) in all.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What is allowed, and probably not meant.
 
-use super::{Config, Endpoint, PoolConfig, StoreUrl};
+use super::{Config, Endpoint, PoolConfig, StoreUrl, redirect};
 use crate::domain::id::{PoolId, Zone};
 use crate::domain::node::NodeState;
 use crate::domain::pool::{Lookup, room};
@@ -14,6 +14,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     of_store(config, &mut warnings);
     of_listeners(config, &mut warnings);
+    redirect::warnings(config, &mut warnings);
     of_times(config, &mut warnings);
     if config.emergency_numbers.is_empty() {
         warnings.push(

@@ -56,8 +56,19 @@ pub struct Dispatcher {
 pub struct Routed {
     /// The route document, on one line.
     pub document: String,
+    /// The targets in it, best first.
+    pub targets: Vec<NamedTarget>,
     /// What led to it.
     pub decision: Arc<Decision>,
+}
+
+/// A target of a route.
+#[derive(Clone, Debug)]
+pub struct NamedTarget {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its signed token.
+    pub token: String,
 }
 
 impl Dispatcher {
@@ -134,12 +145,12 @@ impl Dispatcher {
             // Somebody added a node a moment ago: look again before naming it. If that fails, the ones that are known remain.
             let _ = pool.refresh().await;
         }
-        let Some(document) = self.document(ask, pool, lease, &targets, outcome) else {
+        let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome) else {
             return Err(self.refusal(pool, NoPick::NoNode, &lookup));
         };
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
         debug!(call_id = %ask.call_id, %lease, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
-        Ok(Routed { document, decision })
+        Ok(Routed { document, targets: named, decision })
     }
 
     /// Asks the store; without an answer that can be believed, chooses here.
@@ -264,18 +275,19 @@ impl Dispatcher {
         lease: LeaseId,
         slots: &[Slot],
         outcome: Outcome,
-    ) -> Option<String> {
+    ) -> Option<(String, Vec<NamedTarget>)> {
         let seen = pool.seen();
         let issued = clock::wall();
         // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
-        let nodes: Vec<_> = slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| &n.node).collect();
-        let token = |(attempt, node): (u8, &&Arc<Node>)| {
+        let nodes: Vec<Arc<Node>> =
+            slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| n.node.clone()).collect();
+        let token = |(attempt, node): (u8, &Arc<Node>)| {
             Token { pool: pool.id.clone(), node: node.id.clone(), lease, attempt, issued }
                 .sign(&self.settings.secret)
         };
         let tokens: Vec<String> = (0u8..).zip(&nodes).map(token).collect();
         let mut targets = Vec::with_capacity(nodes.len());
-        for (node, token) in nodes.into_iter().zip(&tokens) {
+        for (node, token) in nodes.iter().zip(&tokens) {
             let uri = (ask.kind != Kind::Agent).then_some(&node.uri);
             targets.push(Target { node: &node.id, uri, token });
         }
@@ -291,7 +303,9 @@ impl Dispatcher {
             degraded: outcome == Outcome::Degraded,
             repeat: outcome == Outcome::Repeat,
         };
-        Some(document.encode())
+        let text = document.encode();
+        let named = nodes.into_iter().zip(tokens).map(|(node, token)| NamedTarget { node, token });
+        Some((text, named.collect()))
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -1,5 +1,6 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
+use super::redirect::RedirectMetrics;
 use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +20,7 @@ pub struct LookupLabels {
     pub pool: String,
     /// `routed`, `repeat`, `degraded`, or the word of the refusal in lower case.
     pub result: &'static str,
-    /// `resp`, `http`, …
+    /// `resp`, `http`, `sip`.
     pub transport: &'static str,
 }
 
@@ -118,7 +119,7 @@ pub struct PoolLabels {
 /// Labels of open connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
-    /// `resp`, `http`.
+    /// `resp`, `http`, `sip`.
     pub transport: &'static str,
     /// `unix`, `tcp`.
     pub socket: &'static str,
@@ -170,6 +171,8 @@ pub struct Metrics {
     probes: Family<ProbeLabels, Counter>,
     start_time: Gauge<f64, AtomicU64>,
     nodes: Mutex<NodeGauges>,
+    /// Counters of the redirect server.
+    pub redirect: RedirectMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -240,6 +243,7 @@ impl Metrics {
         let start_time = Gauge::default();
         let help = "When this instance was started, in seconds since 1970";
         registry.register_with_unit("start_time", help, Unit::Seconds, start_time.clone());
+        let redirect = RedirectMetrics::register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This instance's version", build);
         let nodes = NodeGauges {
@@ -274,6 +278,7 @@ impl Metrics {
             probes,
             start_time,
             nodes,
+            redirect,
         }
     }
 

@@ -5,12 +5,14 @@
 //! * [`rtjson`]: the route document for Kamailio
 //! * [`resp`]: RESP2, commands in, replies out
 //! * [`api`]: the bodies of the HTTP interface · [`problem`]: what it says when there is no answer
+//! * [`redirect`]: a SIP request in, the redirect server's answer out
 //! * [`sip`]: SIP messages, with the crate `rsip` behind a fence
 
 pub mod api;
 pub mod ask;
 pub mod attrs;
 pub mod problem;
+pub mod redirect;
 pub mod refusal;
 pub mod resp;
 pub mod rtjson;

@@ -43,7 +43,7 @@ impl Secret {
         Hmac::new_from_slice(bytes).map(Secret).map_err(|_| TokenError::Secret(bytes.len()))
     }
 
-    fn mac(&self, text: &str) -> [u8; MAC_BYTES] {
+    pub(super) fn mac(&self, text: &str) -> [u8; MAC_BYTES] {
         let whole = self.0.clone().chain_update(text.as_bytes()).finalize().into_bytes();
         let mut mac = [0; MAC_BYTES];
         mac.iter_mut().zip(whole).for_each(|(to, from)| *to = from);

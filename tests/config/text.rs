@@ -15,6 +15,7 @@ id = "a"
 [store]
 [token]
 [listen]
+[redirect]
 [dispatch]
 [log]
 [[pool]]

@@ -8,6 +8,7 @@
 mod brew;
 mod config;
 mod questions;
+mod redirect;
 mod resp;
 mod sip;
 mod tokens;

@@ -50,6 +50,8 @@ pub struct MqsConfig {
     pub pools: Vec<Pool>,
     /// Keys at the top of the file: `emergency_numbers = ["112"]`.
     pub top: String,
+    /// Further lines of the table `[listen]`.
+    pub listen: String,
     /// Further tables, put before the pools: `[dispatch]`.
     pub extra: String,
     /// Instances that share a store share it too.
@@ -64,6 +66,7 @@ impl MqsConfig {
             store: store.into(),
             pools,
             top: String::new(),
+            listen: String::new(),
             extra: String::new(),
             secret: "0123456789abcdef0123456789abcdef".to_owned(),
             environment: Vec::new(),
@@ -140,12 +143,13 @@ fn spawn(lab: &Lab, config: &MqsConfig, config_file: &Path) -> Result<Process> {
 
 fn toml(config: &MqsConfig, socket: &Path, http: SocketAddrV4, secret_file: &Path) -> String {
     let mut text = format!(
-        "{}\n\n[instance]\nid = {:?}\n\n[store]\nurl = {:?}\n\n[listen]\nresp = [{:?}]\nhttp = [{:?}]\n\n[token]\nsecret_file = {:?}\n",
+        "{}\n\n[instance]\nid = {:?}\n\n[store]\nurl = {:?}\n\n[listen]\nresp = [{:?}]\nhttp = [{:?}]\n{}\n\n[token]\nsecret_file = {:?}\n",
         config.top,
         config.name,
         config.store,
         format!("unix:{}", socket.display()),
         http.to_string(),
+        config.listen,
         secret_file.display().to_string(),
     );
     let _ = writeln!(text, "{}", config.extra);

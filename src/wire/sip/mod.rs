@@ -1,13 +1,20 @@
-//! SIP messages (RFC 3261), as far as probes, the demo's nodes and its callers need them.
+//! SIP messages (RFC 3261), as far as the redirect server, probes, the demo's nodes and its callers need them.
 //!
 //! The crate `rsip` lives behind this fence and nowhere else. `read` makes a message plain before `rsip` sees it — sizes, folded
 //! lines, compact names, lists, Content-Length — and keeps the start line, addresses and parameters to itself, since those
-//! `rsip` reads wrongly. `write` refuses every text that could end a line.
+//! `rsip` reads wrongly. `write` refuses every text that could end a line. `via` is where a response goes, `frame` cuts a stream
+//! into messages, `mend` finds what is left of a request that cannot be read and can still be answered.
 
+mod frame;
+mod mend;
 mod read;
+mod via;
 mod write;
 
+pub use frame::{Frame, Framer};
+pub use mend::{Broken, mend};
 pub use read::{SipError, parse, parse_stream};
+pub use via::ViaError;
 pub use write::{Draft, NotSendable};
 
 use rsip::headers::UntypedHeader as _;
@@ -97,6 +104,21 @@ impl Head {
     /// The tag of the To header: there once a dialog is.
     pub fn to_tag(&self) -> Option<&str> {
         read::param(self.to(), "tag")
+    }
+
+    /// The tag of the From header; clients of before RFC 3261 send none.
+    pub fn from_tag(&self) -> Option<&str> {
+        read::param(self.from(), "tag")
+    }
+
+    /// Whether quotes and angle brackets of From and To are closed: what is added behind them is then a parameter of the header.
+    pub fn addresses_are_closed(&self) -> bool {
+        read::is_closed(self.from()) && read::is_closed(self.to())
+    }
+
+    /// What the request wants whoever serves it to understand (RFC 3261 §8.2.2.3), as it came.
+    pub fn required(&self) -> Option<&str> {
+        self.headers.iter().find_map(|h| if let Header::Require(v) = h { Some(v.value()) } else { None })
     }
 
     /// The branch of the topmost Via: names the transaction (RFC 3261 §17.1.3).

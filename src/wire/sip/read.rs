@@ -80,12 +80,20 @@ struct Plain<'a> {
     rest: &'a [u8],
 }
 
-struct Lines {
-    start: String,
-    headers: Vec<(String, String)>,
+/// The lines of a head: whole, with long names and without lists.
+pub(super) struct Lines {
+    pub(super) start: String,
+    pub(super) headers: Vec<(String, String)>,
 }
 
 fn plain(bytes: &[u8]) -> Result<Option<Plain<'_>>, SipError> {
+    let Some((lines, rest)) = lines(bytes)? else { return Ok(None) };
+    let content_length = content_length(&lines.headers)?;
+    Ok(Some(Plain { lines, content_length, rest }))
+}
+
+/// The head, and what stands behind it; `None` when it does not end.
+pub(super) fn lines(bytes: &[u8]) -> Result<Option<(Lines, &[u8])>, SipError> {
     if bytes.len() > MESSAGE_MAX {
         return Err(SipError::TooLarge { what: "message", limit: MESSAGE_MAX });
     }
@@ -104,9 +112,7 @@ fn plain(bytes: &[u8]) -> Result<Option<Plain<'_>>, SipError> {
     };
     let (head, rest) = bytes.split_at(end);
     let head = std::str::from_utf8(head).map_err(|_| SipError::NotText)?;
-    let lines = unfold(head)?;
-    let content_length = content_length(&lines.headers)?;
-    Ok(Some(Plain { lines, content_length, rest: rest.get(4..).unwrap_or_default() }))
+    Ok(Some((unfold(head)?, rest.get(4..).unwrap_or_default())))
 }
 
 fn unfold(head: &str) -> Result<Lines, SipError> {
@@ -150,7 +156,7 @@ fn unfold(head: &str) -> Result<Lines, SipError> {
     Ok(Lines { start, headers })
 }
 
-fn content_length(headers: &[(String, String)]) -> Result<Option<usize>, SipError> {
+pub(super) fn content_length(headers: &[(String, String)]) -> Result<Option<usize>, SipError> {
     let mut found = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
     let (first, second) = (found.next(), found.next());
     if second.is_some() {
@@ -190,7 +196,7 @@ fn message(lines: &Lines, body: &[u8]) -> Result<Message, SipError> {
 }
 
 /// Lets `rsip` type the headers, behind a start line that it reads without fail.
-fn typed(headers: &[(String, String)]) -> Result<rsip::Headers, SipError> {
+pub(super) fn typed(headers: &[(String, String)]) -> Result<rsip::Headers, SipError> {
     let mut text = String::from("OPTIONS sip:fence.invalid SIP/2.0\r\n");
     // An empty value says nothing that we need, and is not taken by `rsip`.
     for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
@@ -205,7 +211,7 @@ fn typed(headers: &[(String, String)]) -> Result<rsip::Headers, SipError> {
     }
 }
 
-fn all<'a>(lines: &'a Lines, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub(super) fn all<'a>(lines: &'a Lines, name: &'a str) -> impl Iterator<Item = &'a str> {
     lines.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
@@ -231,7 +237,7 @@ fn start_line(line: &str) -> Result<Start<'_>, SipError> {
 }
 
 /// RFC 3261 §7.1: the version is case-insensitive.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     text.eq_ignore_ascii_case("SIP/2.0")
 }
 
@@ -242,7 +248,7 @@ fn numbered_method(text: &str) -> Option<(u32, &str)> {
     Some((number(number_text)?, method)).filter(|_| fits)
 }
 
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
 }
@@ -300,6 +306,22 @@ fn bare(text: &str, wanted: char) -> impl Iterator<Item = usize> {
         }
         (c == wanted && !angle).then_some(at)
     })
+}
+
+/// Whether every quote and angle bracket that was opened is closed.
+pub(super) fn is_closed(text: &str) -> bool {
+    let (mut quoted, mut escaped, mut angle) = (false, false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if !angle => quoted = !quoted,
+            '<' if !quoted => angle = true,
+            '>' if !quoted => angle = false,
+            _ => {}
+        }
+    }
+    !quoted && !angle
 }
 
 fn split_list(value: &str) -> impl Iterator<Item = &str> {

@@ -6,6 +6,7 @@ mod failure;
 pub mod faults;
 mod harness;
 mod judge;
+mod redirect;
 mod shipped;
 mod stage;
 
@@ -16,5 +17,14 @@ pub fn all() -> Vec<Case> {
     if let Some(case) = harness::hanging_case() {
         return vec![case];
     }
-    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, faults::CASES, shipped::CASES].concat()
+    [
+        harness::CASES,
+        asterisk::CASES,
+        dispatch::CASES,
+        failure::CASES,
+        redirect::CASES,
+        faults::CASES,
+        shipped::CASES,
+    ]
+    .concat()
 }
