@@ -3,7 +3,7 @@
 use super::reader::{Reader, Spot};
 use super::{
     Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, StoreConfig,
-    StoreUrl, TlsFiles, TokenConfig, pools,
+    StoreUrl, TlsFiles, TokenConfig, discover, pools,
 };
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;
@@ -24,12 +24,13 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     let listen = listen(root.table("listen"));
     let token = token(root.table("token"), outlives.as_ref(), listen.token_file.as_deref());
     let dispatch = dispatch(root.table("dispatch"));
+    let dns = discover::dns(root.table("dns"));
     let log = log(root.table("log"));
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
     let emergency_numbers = distinct(&root, emergency_numbers.unwrap_or_default());
     let pools = pools::all(&mut root);
     root.done();
-    Some(Config { instance, store, listen, token, dispatch, log, emergency_numbers, pools: pools? })
+    Some(Config { instance, store, listen, token, dispatch, dns, log, emergency_numbers, pools: pools? })
 }
 
 /// The store; and when it outlives the process, the place that says so, with the reason why tokens must too.

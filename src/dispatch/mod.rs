@@ -3,11 +3,13 @@
 //! * [`Dispatcher`]: the whole of it, for whoever brings questions
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away
-//! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
+//! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names
+//! * [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
 pub mod decision;
 pub mod degraded;
+pub mod discovery;
 pub mod listing;
 pub mod nodes;
 pub mod seen;

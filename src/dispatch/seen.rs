@@ -111,6 +111,10 @@ impl Pool {
         &*self.store
     }
 
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(super) fn failed(&self, op: &'static str, error: &StoreError) {
         self.metrics.store_error(op, error_word(error));
     }

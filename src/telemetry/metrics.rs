@@ -1,5 +1,6 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
+use super::discovery::DiscoveryMetrics;
 use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -107,6 +108,7 @@ pub struct Metrics {
     connections: Family<ConnectionLabels, Gauge>,
     start_time: Gauge<f64, AtomicU64>,
     nodes: Mutex<NodeGauges>,
+    discovery: DiscoveryMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,6 +172,7 @@ impl Metrics {
         registry.register("node_occupancy", "Load divided by capacity", nodes.occupancy.clone());
         registry.register("node_state", "1 for the state that a node is in", nodes.state.clone());
         let nodes = Mutex::new(nodes);
+        let discovery = DiscoveryMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -182,7 +185,13 @@ impl Metrics {
             connections,
             start_time,
             nodes,
+            discovery,
         }
+    }
+
+    /// What is counted of nodes that are looked for in the DNS.
+    pub fn discovery(&self) -> &DiscoveryMetrics {
+        &self.discovery
     }
 
     /// Counts a lookup.

@@ -1,4 +1,5 @@
 //! Floor 1: what is counted, under which names, and what is logged.
 
+pub mod discovery;
 pub mod log;
 pub mod metrics;
