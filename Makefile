@@ -32,7 +32,7 @@ fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 	MQS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture --test-threads=2
 
 bench: ## measure, write JSON to target/bench
-	$(CARGO) bench --bench dispatch
+	$(CARGO) bench --bench dispatch --bench fleet
 
 clean: ## remove what was built
 	$(CARGO) clean

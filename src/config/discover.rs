@@ -43,8 +43,11 @@ pub(super) fn discover(mut t: Reader<'_, '_>) -> Option<DiscoverConfig> {
     let tags = tags(&mut t);
     let most = i64::try_from(TARGETS_FOUND_MAX).unwrap_or(i64::MAX);
     let nodes_max = t.number("nodes_max", 1..=most, " (nodes)").unwrap_or(256);
-    let refresh_min_s = t.number("refresh_min_s", 1..=3600, " (s)").unwrap_or(5);
-    let refresh_max_s = t.number("refresh_max_s", 1..=86_400, " (s)").unwrap_or(300);
+    let least: Option<u32> = t.number("refresh_min_s", 1..=3600, " (s)");
+    let longest: Option<u32> = t.number("refresh_max_s", 1..=86_400, " (s)");
+    // The one that is left out gives way to the one that is written.
+    let refresh_min_s = least.unwrap_or_else(|| longest.unwrap_or(5).min(5));
+    let refresh_max_s = longest.unwrap_or_else(|| refresh_min_s.max(300));
     if refresh_min_s > refresh_max_s {
         let message = format!("{refresh_min_s} is more than refresh_max_s, {refresh_max_s}");
         t.wrong(&t.spot_of("refresh_min_s"), message);

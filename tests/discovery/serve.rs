@@ -18,7 +18,7 @@ impl Instance {
         let home = folder.path().display();
         let text = format!(
             "emergency_numbers = [\"112\"]\n[listen]\nresp = [\"unix:{home}/mqs.sock\"]\nhttp = [\"unix:{home}/http.sock\"]\n\
-             [dns]\nservers = [\"{}\"]\ntimeout_ms = 300\n[[pool]]\nname = \"default\"\n\
+             [dns]\nservers = [\"{}\"]\ntimeout_ms = 2000\n[[pool]]\nname = \"default\"\n\
              [pool.discover]\nname = \"sip:pool.example\"\ncapacity = 10\nrefresh_min_s = 1\nforget_after_s = 1\n\
              [[pool.node]]\nid = \"fixed\"\nuri = \"sip:127.0.1.9:5060\"\ncapacity = 10\n",
             authority.address
