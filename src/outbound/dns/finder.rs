@@ -62,13 +62,18 @@ impl Finder {
         let waited = tokio::time::timeout(self.patience.mul_f32(1.25), answers.next()).await;
         match waited.map_err(|_| silence())?.ok_or_else(silence)? {
             Ok(message) => read(question, &message),
-            Err(NetError::Dns(Said::NoRecordsFound(none))) => match none.response_code {
-                ResponseCode::NoError if none.soa.is_none() && none.ns.is_some() => Err(ReplyError::Referral),
-                ResponseCode::NoError | ResponseCode::NXDomain => {
+            Err(NetError::Dns(Said::NoRecordsFound(none))) => {
+                let code = none.response_code;
+                if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+                    return Err(ReplyError::Code(code.to_string()));
+                }
+                let referral = code == ResponseCode::NoError && none.soa.is_none() && none.ns.is_some();
+                if referral {
+                    Err(ReplyError::Referral)
+                } else {
                     Ok(Reply::Nothing(none.negative_ttl.unwrap_or(0)))
                 }
-                code => Err(ReplyError::Code(code.to_string())),
-            },
+            }
             Err(NetError::Dns(Said::ResponseCode(code))) => Err(ReplyError::Code(code.to_string())),
             Err(NetError::Timeout) => Err(silence()),
             Err(error) => Err(ReplyError::Silence(error.to_string())),

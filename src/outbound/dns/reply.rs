@@ -135,9 +135,9 @@ pub enum ReplyError {
 
 /// Reads the answer to a question.
 pub fn read(question: &Question, message: &Message) -> Result<Reply, ReplyError> {
-    match message.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => {}
-        code => return Err(ReplyError::Code(code.to_string())),
+    let code = message.metadata.response_code;
+    if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+        return Err(ReplyError::Code(code.to_string()));
     }
     let mut passed = BTreeSet::new();
     let mut at = question.name.clone();
@@ -154,14 +154,11 @@ pub fn read(question: &Question, message: &Message) -> Result<Reply, ReplyError>
             if !same(&record.name, &at) {
                 continue;
             }
-            match &record.data {
-                RData::CNAME(target) => alias = Some((host(&target.0), record.ttl)),
-                data => {
-                    if let Some(read) = one(question.kind, data) {
-                        ttl_s = ttl_s.min(record.ttl);
-                        records.push(read);
-                    }
-                }
+            if let RData::CNAME(target) = &record.data {
+                alias = Some((host(&target.0), record.ttl));
+            } else if let Some(read) = one(question.kind, &record.data) {
+                ttl_s = ttl_s.min(record.ttl);
+                records.push(read);
             }
         }
         match alias {
