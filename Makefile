@@ -31,7 +31,7 @@ FUZZ_SECONDS ?= 600
 fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 	MQS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture --test-threads=2
 
-BENCHES = footprint dispatch picks kamailio evenness redirect report
+BENCHES = footprint dispatch picks kamailio evenness redirect fleet report
 
 # Built first, so that nothing compiles while something is measured.
 bench: ## measure (13 min; MQS_BENCH_QUICK=1: 4), write target/bench/dispatch.json, docs/benchmarks.md and docs/plots/

@@ -125,6 +125,8 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("dispatch", "call_max_s", "9", "", "10 to 604800 (s)"),
         ("dispatch", "pick_deadline_ms", r#""60""#, "", "found the text \"60\"; write a whole number"),
         ("dispatch", "decisions_kept", "[]", "", "found a list"),
+        ("dns", "servers", r#"["127.0.0.1:0"]"#, "[0]", "write the address of a DNS server"),
+        ("dns", "timeout_ms", "99", "", "100 to 30000 (ms)"),
         ("log", "format", r#""xml""#, "", r#"found "xml": write "text" or "json""#),
         ("log", "filter", r#""mqs=loud""#, "", "write a level"),
         ("pool", "name", r#""""#, "", "must not be empty"),
@@ -147,6 +149,16 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("pool.health", "eject_max_ms", "0", "", "100 to 86400000 (ms)"),
         ("pool.health", "slow_start_ms", "3600001", "", "0 to 3600000 (ms)"),
         ("pool.health", "out_max", "1.1", "", "0.0 to 1.0"),
+        ("pool.discover", "name", r#""sip:192.0.2.1""#, "", "write a [[pool.node]]"),
+        ("pool.discover", "capacity", "0", "", "1 to 8000 (channels)"),
+        ("pool.discover", "addresses", r#""both""#, "", r#"write "any" or "ipv4" or "ipv6""#),
+        ("pool.discover", "weight", "1", "", "found 1; write a text"),
+        ("pool.discover", "zone", r#""""#, "", "must not be empty"),
+        ("pool.discover", "tags", r#"["a", "a"]"#, "[1]", "there twice"),
+        ("pool.discover", "nodes_max", "2049", "", "1 to 2048 (nodes)"),
+        ("pool.discover", "refresh_min_s", "0", "", "1 to 3600 (s)"),
+        ("pool.discover", "refresh_max_s", "86401", "", "1 to 86400 (s)"),
+        ("pool.discover", "forget_after_s", "-1", "", "0 to 604800 (s)"),
         ("pool.node", "id", r#""a.b""#, "", "'.' at position 1"),
         ("pool.node", "uri", r#""sip:127.0.1.1:0""#, "", r#"port "0""#),
         ("pool.node", "capacity", "8001", "", "1 to 8000 (channels)"),
@@ -158,7 +170,7 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         let text = set(FULL, table, key, value);
         let line = 1 + text.lines().position(|line| line == format!("{key} = {value}")).unwrap();
         let problem = only_problem(&text);
-        let way = table.replace("pool", "pool[0]").replace("node", "node[0]");
+        let way = table.replace("pool", "pool[0]").replace(".node", ".node[0]");
         let way = if way.is_empty() { format!("{key}{rest}") } else { format!("{way}.{key}{rest}") };
         assert_eq!((problem.key.as_str(), problem.line), (way.as_str(), line), "{problem}");
         assert!(problem.column > key.len() + 2, "{problem}");
@@ -195,9 +207,14 @@ fn shares_are_exact() {
 
 #[test]
 fn what_must_be_there_is_missed_by_name() {
-    for (table, key) in
-        [("pool", "name"), ("pool.node", "id"), ("pool.node", "uri"), ("pool.node", "capacity")]
-    {
+    for (table, key) in [
+        ("pool", "name"),
+        ("pool.discover", "name"),
+        ("pool.discover", "capacity"),
+        ("pool.node", "id"),
+        ("pool.node", "uri"),
+        ("pool.node", "capacity"),
+    ] {
         let text = set(BARE, table, key, "").replace(&format!("{key} = \n"), "");
         let problem = only_problem(&text);
         assert!(problem.key.ends_with(&format!(".{key}")), "{problem}");
@@ -303,12 +320,33 @@ fn names_and_places_are_unique() {
         |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
     assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
     let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 17), "{problem}");
+    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 21), "{problem}");
     let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
     assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
     let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));
     assert_eq!(problem.key, "pool[1].name");
     assert_eq!(parse(&format!("{BARE}[[pool]]\nname = \"b\"\n")).pools.len(), 2);
+}
+
+#[test]
+fn a_pool_from_the_dns_needs_bounds_that_fit() {
+    let text =
+        set(&set(BARE, "pool.discover", "refresh_min_s", "60"), "pool.discover", "refresh_max_s", "59");
+    let problem = only_problem(&text);
+    assert_eq!(problem.key, "pool[0].discover.refresh_min_s");
+    assert_eq!(problem.message, "60 is more than refresh_max_s, 59");
+    let dns =
+        parse(&set(BARE, "dns", "servers", r#"["192.0.2.53", "[2001:db8::53]:5353", "2001:db8::54"]"#)).dns;
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353", "[2001:db8::54]:53"]);
+    let twice = only_problem(&set(BARE, "dns", "servers", r#"["192.0.2.53", "192.0.2.53:53"]"#));
+    assert!(twice.key == "dns.servers[1]" && twice.message.contains("there twice"), "{twice}");
+    let only = "[[pool]]\nname = \"a\"\n[pool.discover]\nname = \"_sip._udp.a\"\ncapacity = 1\n";
+    assert!(!parse(only).warnings().iter().any(|w| w.contains("no nodes")));
+    let zone = format!("[instance]\nzone = \"z\"\n{only}zone = \"z\"\n");
+    assert!(!parse(&zone).warnings().iter().any(|w| w.contains("no node stands there")));
+    let reserve = only.replace("[pool.discover]", "agent_reserve = 0.9\n[pool.discover]");
+    assert!(parse(&reserve).warnings().iter().any(|w| w.contains("nodes of _sip._udp.a in pool a")));
 }
 
 #[test]
@@ -463,7 +501,11 @@ fn what_is_probably_not_meant_is_said() {
     for (text, words) in [
         (BARE.to_owned(), "emergency_numbers is empty"),
         (format!("{quiet}[[pool]]\nname = \"b\"\n"), "pool b has no nodes"),
-        (said("pool.node", "state", "\"draining\""), "no active node"),
+        (
+            said("pool.node", "state", "\"draining\"")
+                .replace("[pool.discover]\nname = \"sip:pool.example.com\"\ncapacity = 900\n", ""),
+            "no active node",
+        ),
         (small, "no room for a caller in a capacity of 1"),
         (said("pool", "refuse_code", "503"), "send nothing"),
         (said("pool", "refuse_code", "407"), "credentials"),

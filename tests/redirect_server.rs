@@ -52,7 +52,7 @@ async fn a_call_from_the_redirect_to_its_end() {
 
     // The tokens are those of the control protocol: whoever follows a Contact can settle its lease.
     let settle = async |verb, token: &str, code| {
-        let ask = BranchAsk { branch: None, code };
+        let ask = BranchAsk { code, ..BranchAsk::default() };
         server.dispatcher.settle(verb, token, ask).await.unwrap().result
     };
     let tokens = answer.tokens();

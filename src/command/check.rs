@@ -1,5 +1,7 @@
 //! `mqs check`: is the configuration right, and will it work on this host?
 
+mod discover;
+
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
 use super::serve::{CONFIG_FILE, open_redis, peers_token, read_secret};
 use crate::clock::{self, Stopwatch};
@@ -47,7 +49,7 @@ Examples:
   mqs check --json
 
 It reads the configuration, looks whether secrets are readable by others, whether the sockets can be bound, whether the
-store is there, and sends one SIP OPTIONS to every node. Nothing is changed.
+store is there, looks pools up in the DNS, and sends one SIP OPTIONS to every node. Nothing is changed.
 Exit code 0: no errors (perhaps warnings); 1: errors.";
 
 /// Check the configuration, and whether it will work on this host
@@ -380,13 +382,15 @@ fn free(bound: io::Result<()>, live: bool) -> (Level, String) {
 }
 
 async fn check_nodes(config: &Config) -> Vec<Finding> {
-    let resolver = match Resolver::from_host() {
+    let resolver = match Resolver::new(&config.dns) {
         Ok(resolver) => Arc::new(resolver),
         Err(error) => return vec![Finding::new(Level::Error, "node", "/etc/resolv.conf", error)],
     };
+    let (mut findings, discovered) = discover::look(config).await;
     let turns = Arc::new(Semaphore::new(NODES_AT_ONCE));
     let mut asked = JoinSet::new();
-    let all = config.pools.iter().flat_map(|pool| pool.nodes.iter().map(move |node| (&pool.name, node)));
+    let of_file = config.pools.iter().flat_map(|pool| pool.nodes.iter().map(move |node| (&pool.name, node)));
+    let all = of_file.chain(discovered.iter().map(|(pool, node)| (pool, node)));
     for (at, (pool, node)) in all.enumerate() {
         let (resolver, turns) = (resolver.clone(), turns.clone());
         let (name, node) = (format!("{pool}/{}", node.id), node.clone());
@@ -400,7 +404,8 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
         found.extend(done);
     }
     found.sort_by_key(|(at, _)| *at);
-    found.into_iter().flat_map(|(_, findings)| findings).collect()
+    findings.extend(found.into_iter().flat_map(|(_, findings)| findings));
+    findings
 }
 
 async fn check_node(resolver: &Resolver, name: &str, node: &NodeConfig) -> Vec<Finding> {

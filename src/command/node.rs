@@ -192,6 +192,8 @@ pub struct NodeInfo {
     /// Live leases.
     pub load: u32,
     occupancy: f64,
+    #[serde(default)]
+    source: Option<String>,
     stale: bool,
     /// What calls and probes tell of it.
     pub health: String,
@@ -408,7 +410,7 @@ fn table(nodes: &[NodeInfo]) -> String {
     if nodes.is_empty() {
         return "No nodes. `mqs node add --help` says how to add one.\n".to_owned();
     }
-    let mut table = Table::new(&[
+    let mut columns = vec![
         ("POOL", Side::Left),
         ("NODE", Side::Left),
         ("ZONE", Side::Left),
@@ -418,10 +420,14 @@ fn table(nodes: &[NodeInfo]) -> String {
         ("CAPACITY", Side::Right),
         ("OCCUPANCY", Side::Right),
         ("ADDRESS", Side::Left),
-    ]);
+    ];
+    // Said only where it says something.
+    let sourced = nodes.iter().any(|n| n.source.is_some());
+    columns.extend(sourced.then_some(("SOURCE", Side::Left)));
+    let mut table = Table::new(&columns);
     for node in nodes {
         let full = if node.load >= node.capacity { Look::Red } else { Look::Plain };
-        table.row(vec![
+        let mut cells = vec![
             Cell::from(&node.pool),
             Cell::new(&node.id, Look::Bold),
             node.zone().into(),
@@ -431,7 +437,9 @@ fn table(nodes: &[NodeInfo]) -> String {
             node.capacity.into(),
             Cell::new(percent(node.occupancy), full),
             Cell::from(&node.uri),
-        ]);
+        ];
+        cells.extend(sourced.then(|| node.source.as_deref().unwrap_or("-").into()));
+        table.row(cells);
     }
     let mut text = table.render(colours());
     for line in nodes.iter().filter_map(|node| node.told().line(&node.id)) {

@@ -3,11 +3,12 @@
 use super::notify;
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Endpoint, LogFormat, RedisUrl, StoreUrl};
+use crate::dispatch::discovery::{self, Discovery, Find};
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp, sip};
-use crate::outbound::dns::Resolver;
+use crate::outbound::dns::{Finder, Resolver};
 use crate::outbound::prober::OptionsProber;
 use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
@@ -17,6 +18,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
 use anyhow::{Context as _, anyhow, bail};
+use futures_util::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Read as _;
@@ -35,6 +37,9 @@ pub const CONFIG_FILE: &str = "/etc/mqs/mqs.toml";
 
 /// How long questions that are being answered may take after a signal.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the start waits for the DNS: the nodes that the store and the file have are there already.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The largest file with a secret or a password, in bytes.
 const SECRET_FILE_MAX: u64 = 4096;
@@ -133,9 +138,13 @@ impl Running {
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(watch).await });
         if config.pools.iter().any(|pool| pool.health.probe_every_ms > 0) {
-            let prober = Arc::new(OptionsProber::new(Resolver::from_host()?));
+            let prober = Arc::new(OptionsProber::new(Resolver::new(&config.dns).context("[dns]")?));
             let (probe, until) = (dispatcher.clone().probe(prober), stop.clone());
             tasks.spawn(async move { until.run_until_cancelled(probe).await });
+        }
+        for (discovery, next) in discovered(config, &dispatcher).await? {
+            let until = stop.clone();
+            tasks.spawn(async move { until.run_until_cancelled(discovery.watch(next)).await });
         }
         for listener in resp {
             let options = resp::Options {
@@ -191,6 +200,20 @@ impl Running {
             "ready"
         );
     }
+}
+
+/// Looks for the nodes of the pools that have some in the DNS, so that the first lookup may find them. When to look next.
+async fn discovered(config: &Config, dispatcher: &Dispatcher) -> anyhow::Result<Vec<(Discovery, Duration)>> {
+    let watched = discovery::from_config(config);
+    if watched.is_empty() {
+        return Ok(Vec::new());
+    }
+    let find: Arc<dyn Find> = Arc::new(Finder::new(&config.dns).context("[dns]")?);
+    let look = |mut discovery: Discovery| async move {
+        let looked = tokio::time::timeout(FIRST_ANSWERS, discovery.look()).await;
+        (discovery, looked.unwrap_or(Duration::ZERO))
+    };
+    Ok(join_all(dispatcher.discoveries(watched, &find).into_iter().map(look)).await)
 }
 
 /// A Redis, certified by whom the configuration names.

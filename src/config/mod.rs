@@ -2,9 +2,10 @@
 //!
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
-//! * `sections`, `redirect` and `pools` know the keys; `route` checks what will be put into SIP messages
+//! * `sections`, `redirect`, `pools` and `discover` know the keys; `route` checks what will be put into SIP messages
 //! * `warnings` says what is allowed, and probably not meant
 
+mod discover;
 mod endpoint;
 mod error;
 mod pools;
@@ -22,16 +23,19 @@ pub use redirect::{Network, Redirect, SipEndpoint, SipTransport};
 pub use redis_group::{GroupKind, Login, REDIS_SEATS_MAX, RedisGroup};
 pub use store_url::{RedisUrl, STORE_DB_MAX, STORE_URL_MAX, StoreUrl, StoreUrlError};
 
+use crate::domain::discovery::Template;
 use crate::domain::health::HealthRules;
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
 use crate::domain::lease::Lifetimes;
 use crate::domain::node::NodeState;
 use crate::domain::pool::Rules;
+use crate::domain::service::{Family, Service};
 use crate::domain::uri::NodeUri;
 use reader::{Reader, Source};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -56,6 +60,8 @@ pub struct Config {
     pub token: TokenConfig,
     /// `[dispatch]`: how long leases and answers live.
     pub dispatch: DispatchConfig,
+    /// `[dns]`: whom to ask for nodes.
+    pub dns: DnsConfig,
     /// `[log]`: what is written to standard error.
     pub log: LogConfig,
     /// Numbers that are never refused, next to `urn:service:sos`.
@@ -138,6 +144,30 @@ pub struct DispatchConfig {
     pub decisions_kept: usize,
 }
 
+/// Whom to ask for nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// The servers; empty: those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// How long one question may take, in ms.
+    pub timeout_ms: u64,
+}
+
+/// Nodes that are looked for in the DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoverConfig {
+    /// What is looked up.
+    pub service: Service,
+    /// Which addresses of a host count.
+    pub family: Family,
+    /// What is made of what is found.
+    pub template: Template,
+    /// It is not looked up more often, in s.
+    pub refresh_min_s: u32,
+    /// It is not looked up less often, in s.
+    pub refresh_max_s: u32,
+}
+
 /// What is written to standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -171,6 +201,8 @@ pub struct PoolConfig {
     pub retry_after_s: u32,
     /// What its route documents say beyond the addresses.
     pub route: RouteOptions,
+    /// `[pool.discover]`: nodes beside those, from the DNS.
+    pub discover: Option<DiscoverConfig>,
     /// Its nodes, in the order of the file.
     pub nodes: Vec<NodeConfig>,
 }

@@ -1,14 +1,12 @@
 //! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
 
 use super::reader::{Reader, Spot};
-use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, route};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, route};
 use crate::domain::health::HealthRules;
-use crate::domain::id::{PoolId, Slot, Tag};
+use crate::domain::id::{PoolId, Slot};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
 use crate::domain::pool::{Rules, TARGETS_MAX};
-use std::collections::{BTreeMap, BTreeSet};
-
-const TAGS_MAX: usize = 32;
+use std::collections::BTreeMap;
 
 /// All pools. `None`: there is none, or one is so wrong that it cannot be spoken of; that was reported.
 pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
@@ -49,9 +47,10 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         headers: route::headers(&mut t),
     };
     let health = health(t.table("health"));
+    let discover = discover::discover(t.table("discover"));
     let nodes = nodes(&mut t);
     t.done();
-    Some(PoolConfig { name: name?, rules, health, refuse_code, retry_after_s, route, nodes })
+    Some(PoolConfig { name: name?, rules, health, refuse_code, retry_after_s, route, discover, nodes })
 }
 
 /// What calls and probes tell of nodes.
@@ -98,12 +97,7 @@ fn node(mut t: Reader<'_, '_>) -> Option<NodeConfig> {
         t.require(key);
     }
     let zone = t.text("zone", str::parse);
-    let mut tags = BTreeSet::new();
-    for (tag, spot) in t.list("tags", TAGS_MAX, str::parse::<Tag>).unwrap_or_default() {
-        if !tags.insert(tag.clone()) {
-            t.wrong(&spot, format!("{tag} is there twice"));
-        }
-    }
+    let tags = discover::tags(&mut t);
     let states =
         [NodeState::Active, NodeState::Draining, NodeState::Down].map(|state| (state.as_str(), state));
     let state = t.word("state", &states).unwrap_or(NodeState::Active);

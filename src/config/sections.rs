@@ -3,7 +3,7 @@
 use super::reader::{Reader, Spot};
 use super::{
     Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, SipEndpoint,
-    StoreConfig, StoreUrl, TlsFiles, TokenConfig, pools, redirect,
+    StoreConfig, StoreUrl, TlsFiles, TokenConfig, discover, pools, redirect,
 };
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;
@@ -24,6 +24,7 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     let (listen, sip) = listen(root.table("listen"));
     let token = token(root.table("token"), outlives.as_ref(), listen.token_file.as_deref());
     let dispatch = dispatch(root.table("dispatch"));
+    let dns = discover::dns(root.table("dns"));
     let log = log(root.table("log"));
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
     let emergency_numbers = distinct(&root, emergency_numbers.unwrap_or_default());
@@ -31,7 +32,18 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     let pools = pools::all(&mut root);
     let redirect = redirect::table(redirect_table, &sip, pools.as_deref());
     root.done();
-    Some(Config { instance, store, listen, redirect, token, dispatch, log, emergency_numbers, pools: pools? })
+    Some(Config {
+        instance,
+        store,
+        listen,
+        redirect,
+        token,
+        dispatch,
+        dns,
+        log,
+        emergency_numbers,
+        pools: pools?,
+    })
 }
 
 /// The store; and when it outlives the process, the place that says so, with the reason why tokens must too.

@@ -96,10 +96,10 @@ fn of_times(config: &Config, warnings: &mut Vec<String>) {
 
 fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
     let name = &pool.name;
-    if pool.nodes.is_empty() {
+    if pool.nodes.is_empty() && pool.discover.is_none() {
         warnings
             .push(format!("pool {name} has no nodes: every lookup in it is refused, emergency calls too"));
-    } else if pool.nodes.iter().all(|node| node.state != NodeState::Active) {
+    } else if pool.discover.is_none() && pool.nodes.iter().all(|node| node.state != NodeState::Active) {
         warnings.push(format!(
             "pool {name} has no active node: every lookup in it is refused but emergency calls"
         ));
@@ -109,6 +109,15 @@ fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
             warnings.push(format!(
                 "node {} of pool {name}: agent_reserve leaves no room for a caller in a capacity of {}",
                 node.id, node.capacity
+            ));
+        }
+    }
+    if let Some(discover) = &pool.discover {
+        let capacity = discover.template.capacity;
+        if room(capacity, &Lookup::new_call(1), &pool.rules) == Some(0) {
+            warnings.push(format!(
+                "nodes of {} in pool {name}: agent_reserve leaves no room for a caller in a capacity of {capacity}",
+                discover.service
             ));
         }
     }
@@ -139,6 +148,8 @@ fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
 fn of_zone(config: &Config, warnings: &mut Vec<String>) {
     let zones: BTreeSet<&Zone> =
         config.pools.iter().flat_map(|p| &p.nodes).filter_map(|n| n.zone.as_ref()).collect();
+    let found = config.pools.iter().filter_map(|p| p.discover.as_ref()?.template.zone.as_ref());
+    let zones: BTreeSet<&Zone> = zones.into_iter().chain(found).collect();
     if let Some(zone) = config.instance.zone.as_ref().filter(|zone| !zones.contains(zone)) {
         warnings.push(format!("instance.zone is {zone}, and no node stands there"));
     }

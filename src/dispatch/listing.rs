@@ -1,7 +1,7 @@
 //! The nodes of the pools, as people and programs are shown them: `NODES` over RESP, `/v1/nodes` over HTTP.
 
 use super::seen::Pool;
-use super::{Dispatcher, shown};
+use super::{Dispatcher, discovery, shown};
 use crate::domain::id::PoolId;
 use crate::domain::pool::Loaded;
 use crate::store::{NodeRecord, StoreError};
@@ -46,6 +46,9 @@ pub struct NodeInfo {
     pub occupancy: f64,
     /// Its place in the load table.
     pub slot: u16,
+    /// `dns`: it was found there. Not there for nodes of the file, or added by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The store did not answer: load and state are as they were last seen.
     pub stale: bool,
 }
@@ -103,6 +106,7 @@ fn info(pool: &PoolId, record: &NodeRecord, loaded: &Loaded, stale: bool) -> Nod
         load: loaded.load,
         occupancy: f64::from(loaded.load) / f64::from(node.effective_capacity().max(1)),
         slot: node.slot.0,
+        source: discovery::mark(record).map(|_| "dns".to_owned()),
         stale,
     }
 }

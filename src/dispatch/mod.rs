@@ -5,12 +5,14 @@
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`health`]: what calls and probes tell of nodes
 //! * [`ledger`]: the leases that this instance answered for, for a store that forgets
-//! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
+//! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names
+//! * [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
 pub mod breaker;
 pub mod decision;
 pub mod degraded;
+pub mod discovery;
 pub mod health;
 pub mod ledger;
 mod line;

@@ -270,7 +270,7 @@ fn check(nodes: &[NodeRecord], id: &NodeId, uri: &NodeUri, capacity: u32) -> Res
 }
 
 /// Replaces or adds a record. A node that was there keeps its slot, also one that was removed.
-fn put(
+pub(super) fn put(
     nodes: &mut Vec<NodeRecord>,
     def: &NodeDef,
     now: EpochMs,

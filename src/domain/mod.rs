@@ -2,12 +2,15 @@
 //!
 //! * [`id`]: names that were parsed once · [`time`]: milliseconds of the store's clock · [`uri`]: SIP, tel and urn addresses
 //! * [`node`], [`health`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
+//! * [`service`], [`discovery`]: nodes that the DNS names, and what becomes of a pool when it names others
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
+pub mod discovery;
 pub mod health;
 pub mod id;
 pub mod lease;
 pub mod node;
 pub mod pool;
+pub mod service;
 pub mod time;
 pub mod uri;

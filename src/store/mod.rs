@@ -61,7 +61,8 @@ impl View {
 pub struct NodeRecord {
     /// The definition.
     pub node: Arc<Node>,
-    /// Digest of the definition in the configuration file that was applied last; `None`: added at run time.
+    /// Digest of the definition in the configuration file that was applied last, or discovery's
+    /// [mark](crate::domain::discovery::Mark); `None`: added at run time.
     pub file_digest: Option<String>,
     /// When the state was last changed, by the store's clock.
     pub since: EpochMs,

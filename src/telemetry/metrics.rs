@@ -1,5 +1,6 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
+use super::discovery::DiscoveryMetrics;
 use super::redirect::RedirectMetrics;
 use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -173,6 +174,7 @@ pub struct Metrics {
     nodes: Mutex<NodeGauges>,
     /// Counters of the redirect server.
     pub redirect: RedirectMetrics,
+    discovery: DiscoveryMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -259,6 +261,7 @@ impl Metrics {
         registry.register("node_state", "1 for the state that a node is in", nodes.state.clone());
         registry.register("node_health", "1 for the health that a node has", nodes.health.clone());
         let nodes = Mutex::new(nodes);
+        let discovery = DiscoveryMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -279,7 +282,13 @@ impl Metrics {
             start_time,
             nodes,
             redirect,
+            discovery,
         }
+    }
+
+    /// What is counted of nodes that are looked for in the DNS.
+    pub fn discovery(&self) -> &DiscoveryMetrics {
+        &self.discovery
     }
 
     /// Counts a lookup.

@@ -17,10 +17,14 @@ id = "a"
 [listen]
 [redirect]
 [dispatch]
+[dns]
 [log]
 [[pool]]
 name = "default"
 [pool.health]
+[pool.discover]
+name = "sip:pool.example.com"
+capacity = 900
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"
@@ -80,6 +84,7 @@ pub fn tables(text: &str) -> Vec<(usize, String)> {
                 (pools, nodes) = (pools + 1, 0);
                 format!("pool[{}]", pools - 1)
             }
+            "pool.discover" => format!("pool[{}].discover", pools - 1),
             "pool.node" => {
                 nodes += 1;
                 format!("pool[{}].node[{}]", pools - 1, nodes - 1)

@@ -7,6 +7,7 @@
 
 mod brew;
 mod config;
+mod dns;
 mod questions;
 mod redirect;
 mod resp;

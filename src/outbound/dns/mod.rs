@@ -1,10 +1,21 @@
-//! Where a node's address leads: literal addresses as they are, names by SRV or address records.
+//! The DNS: where a node's address leads ([`Resolver`]), and which nodes a pool's name leads to ([`Finder`]).
 //!
-//! RFC 3263 §4.2 without NAPTR: the transport is the one that the address names, or UDP.
+//! * [`rfc3263`]: the order of questions · [`reply`]: what a message says to one · [`cache`]: one query for all who wait
+//!
+//! [`Resolver`] is for `mqs check`: RFC 3263 §4.2 without NAPTR; the transport is the one that the address names, or UDP.
 
+pub mod cache;
+mod finder;
+pub mod reply;
+pub mod rfc3263;
+
+pub use finder::Finder;
+
+use crate::config::DnsConfig;
 use crate::domain::uri::NodeUri;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,13 +41,16 @@ pub enum DnsError {
     Empty(String),
 }
 
-/// A resolver that is set up as this host is (`/etc/resolv.conf`, `/etc/hosts`).
+/// A resolver for the addresses of nodes: as this host is set up (`/etc/resolv.conf`, `/etc/hosts`), or with servers of its own.
 pub struct Resolver(TokioResolver);
 
 impl Resolver {
-    /// Reads the host's settings.
-    pub fn from_host() -> Result<Resolver, DnsError> {
-        let builder = TokioResolver::builder_tokio().map_err(DnsError::SetUp)?;
+    /// Asks the servers that the configuration names, else those of the host.
+    pub fn new(config: &DnsConfig) -> Result<Resolver, DnsError> {
+        let builder = match finder::named_servers(config) {
+            Some(servers) => TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default()),
+            None => TokioResolver::builder_tokio().map_err(DnsError::SetUp)?,
+        };
         builder.build().map(Resolver).map_err(DnsError::SetUp)
     }
 

@@ -1,0 +1,32 @@
+//! What a large fleet costs: `target/bench/fleet.json`, a part a topic. Parts that other runs wrote stay.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../tests/support/authority.rs"]
+#[allow(dead_code)]
+mod authority;
+#[path = "fleet/discovery.rs"]
+mod discovery;
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds.
+    if std::env::args().any(|a| a == "--test") {
+        return;
+    }
+    write("discovery", discovery::measure());
+}
+
+fn write(part: &str, figures: Value) {
+    println!("{part}: {figures:#}");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let file = target.join("bench/fleet.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let before = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let mut all: Value = before.unwrap_or_else(|| json!({}));
+    all[part] = figures;
+    std::fs::write(&file, format!("{all:#}\n")).unwrap();
+    println!("written to {}", file.display());
+}
