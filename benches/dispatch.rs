@@ -2,8 +2,11 @@
 //!
 //! Client and server each have a core (where there are two), one request is under way at a time, and the cases take turns: the
 //! figures are medians over rounds, and the ratios compare cases of the same round. Absolute times on a shared machine say little.
+//! Redis is on the server's core.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
 
 use mqs::clock::{self, Stopwatch};
 use mqs::config::{Config, Endpoint};
@@ -16,21 +19,18 @@ use mqs::store::memory::MemoryStore;
 use mqs::store::redis::{Options, RedisStore};
 use mqs::telemetry::metrics::Metrics;
 use mqs::wire::token::Secret;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use support::redis::{Redis, Single};
+use support::{full_or_quick, median, pin, round};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-const ROUNDS: usize = 15;
-const REQUESTS: usize = 2_000;
 const WARM_UP: usize = 500;
 
 const CONFIG: &str = r#"
@@ -44,13 +44,12 @@ name = "default"
 "#;
 
 fn main() {
-    // `cargo test --benches` only wants to know that it builds.
-    if std::env::args().any(|a| a == "--test") {
+    if support::is_test() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder for sockets");
-    let redis = Redis::start(folder.path());
     pin(1);
+    let redis = Redis::start(folder.path());
     let server = Server::start(folder.path(), redis.as_ref());
     pin(0);
 
@@ -62,19 +61,37 @@ fn main() {
     if redis.is_some() {
         cases.push(Case::new("resp_redis", server.at("redis.resp"), Kind::Resp));
     }
+    let mut script = redis.as_ref().map(|redis| Single::new(redis, 8));
+    let (round_count, requests) = (full_or_quick(15, 5), full_or_quick(2_000, 1_000));
     for case in &mut cases {
         case.run(WARM_UP);
     }
     let mut rounds: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
-    for round in 0..ROUNDS {
-        eprint!("\rround {} of {ROUNDS}", round + 1);
+    for round in 0..round_count {
+        eprint!("\rround {} of {round_count}", round + 1);
         for case in &mut cases {
-            let figures = case.run(REQUESTS);
+            let figures = case.run(requests);
             rounds.entry(case.name).or_default().push(figures);
+        }
+        if let Some(script) = &mut script {
+            rounds.entry("script").or_default().push(directly(script, requests));
         }
     }
     eprintln!();
-    report(&rounds, redis.is_some());
+    report(&rounds, requests);
+}
+
+/// One script call a pick, with the writes of `resp_redis` and nothing around it.
+fn directly(script: &mut Single, requests: usize) -> Round {
+    let took = (0..requests).map(|_| {
+        let question = script.question();
+        let clock = Stopwatch::start();
+        script.ask(&question, 1);
+        let took = clock.elapsed().as_secs_f64() * 1e6;
+        script.clear();
+        took
+    });
+    Round::of(took.collect())
 }
 
 #[derive(Clone, Copy)]
@@ -83,50 +100,43 @@ struct Round {
     p99_us: f64,
 }
 
-fn report(rounds: &BTreeMap<&str, Vec<Round>>, redis: bool) {
-    let p50 = |name: &str| median(rounds[name].iter().map(|r| r.p50_us));
-    let ratio = |a: &str, b: &str| median(rounds[a].iter().zip(&rounds[b]).map(|(a, b)| a.p50_us / b.p50_us));
+impl Round {
+    fn of(took: Vec<f64>) -> Round {
+        Round { p50_us: support::quantile(took.iter().copied(), 0.5), p99_us: support::quantile(took, 0.99) }
+    }
+}
+
+fn report(rounds: &BTreeMap<&str, Vec<Round>>, requests: usize) {
+    let p50 = |name: &str| rounds[name].iter().map(|r| r.p50_us);
+    let over = |a: &str, b: Vec<f64>| round(median(p50(a).zip(b).map(|(a, b)| a / b)));
+    let echo: Vec<f64> = p50("echo").collect();
     let mut ratios = json!({
-        "resp_memory_over_echo": ratio("resp_memory", "echo"),
-        "http_memory_over_echo": ratio("http_memory", "echo"),
+        "resp_memory_over_echo": over("resp_memory", echo.clone()),
+        "http_memory_over_echo": over("http_memory", echo.clone()),
     });
+    let redis = rounds.contains_key("resp_redis");
     if redis {
-        ratios["resp_redis_over_echo"] = json!(ratio("resp_redis", "echo"));
+        let floor = p50("echo").zip(p50("script")).map(|(echo, script)| echo + script).collect();
+        ratios["resp_redis_over_floor"] = json!(over("resp_redis", floor));
+        ratios["resp_redis_over_echo"] = json!(over("resp_redis", echo));
     }
     let cases: BTreeMap<&str, Value> = rounds
         .iter()
-        .map(|(name, r)| (*name, json!({"p50_us": p50(name), "p99_us": median(r.iter().map(|r| r.p99_us))})))
+        .map(|(name, r)| {
+            let p99 = median(r.iter().map(|r| r.p99_us));
+            (*name, json!({"p50_us": round(median(p50(name))), "p99_us": round(p99)}))
+        })
         .collect();
     println!("{:<14}{:>10}{:>10}", "case", "p50 µs", "p99 µs");
     for (name, figures) in &cases {
-        println!(
-            "{name:<14}{:>10.1}{:>10.1}",
-            figures["p50_us"].as_f64().unwrap(),
-            figures["p99_us"].as_f64().unwrap()
-        );
+        println!("{name:<14}{:>10}{:>10}", figures["p50_us"], figures["p99_us"]);
     }
     println!("{ratios:#}");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let file = target.join("bench/dispatch.json");
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let skipped = if redis { json!([]) } else { json!(["resp_redis: no redis-server on the PATH"]) };
-    let all = json!({"rounds": ROUNDS, "requests_a_round": REQUESTS, "cases": cases, "ratios": ratios, "skipped": skipped});
-    std::fs::write(&file, format!("{all:#}\n")).unwrap();
-    println!("written to {}", file.display());
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Keeps the calling thread, and those that it starts, on one core.
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    if std::thread::available_parallelism().is_ok_and(|n| n.get() > core) && set.set(core).is_ok() {
-        let _ = sched_setaffinity(Pid::from_raw(0), &set);
-    }
+    let count = rounds["echo"].len();
+    support::add(json!({
+        "rounds": count, "requests_a_round": requests, "cases": cases, "ratios": ratios, "skipped": skipped,
+    }));
 }
 
 #[derive(Clone, Copy)]
@@ -165,8 +175,7 @@ impl Case {
                 self.end(&answer);
             }
         }
-        took.sort_by(f64::total_cmp);
-        Round { p50_us: took[requests / 2], p99_us: took[requests * 99 / 100] }
+        Round::of(took)
     }
 
     /// A lookup that was never asked before.
@@ -333,33 +342,4 @@ async fn serve(folder: &Path, name: &str, store: Arc<dyn Store>, stop: &Cancella
         token: None,
     };
     tokio::spawn(http::serve(listener, dispatcher, options, stop.clone()));
-}
-
-/// A Redis of the benchmark's own.
-struct Redis {
-    child: Child,
-    url: String,
-}
-
-impl Redis {
-    fn start(folder: &Path) -> Option<Redis> {
-        let socket = folder.join("redis.sock");
-        let text = socket.to_str()?;
-        let options = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", text];
-        let child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn().ok()?;
-        for _ in 0..200 {
-            if UnixStream::connect(&socket).is_ok() {
-                return Some(Redis { child, url: format!("redis+unix://{text}") });
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("redis-server does not answer");
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

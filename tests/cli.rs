@@ -766,7 +766,7 @@ fn the_demo_loses_no_call_and_its_lines_can_be_copied() {
     for said in [
         "are stand-ins for Asterisk",
         "ast3 goes silent",
-        "ast3 is set down",
+        "    ast3 is ",
         "ast2 answers every call with 503",
         "ast1 is drained",
         "ast1 is taken back",

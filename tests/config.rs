@@ -133,6 +133,15 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("pool", "socket", r#""udp:edge.example.com:5060""#, "", "udp:ip:port"),
         ("pool", "path", r#""<sip:a>""#, "", "the parameter lr"),
         ("pool", "headers", r#"{ "X-MQS-Lease" = "x" }"#, ".X-MQS-Lease", "MQS's own"),
+        ("pool.health", "probe_every_ms", "-1", "", "0 to 3600000 (ms)"),
+        ("pool.health", "probe_timeout_ms", "0", "", "50 to 10000 (ms)"),
+        ("pool.health", "down_after", "0", "", "1 to 100 (probes)"),
+        ("pool.health", "up_after", "0", "", "1 to 100 (probes)"),
+        ("pool.health", "eject_after", "1001", "", "0 to 1000 (calls)"),
+        ("pool.health", "eject_ms", "99", "", "100 to 3600000 (ms)"),
+        ("pool.health", "eject_max_ms", "0", "", "100 to 86400000 (ms)"),
+        ("pool.health", "slow_start_ms", "3600001", "", "0 to 3600000 (ms)"),
+        ("pool.health", "out_max", "1.1", "", "0.0 to 1.0"),
         ("pool.node", "id", r#""a.b""#, "", "'.' at position 1"),
         ("pool.node", "uri", r#""sip:127.0.1.1:0""#, "", r#"port "0""#),
         ("pool.node", "capacity", "8001", "", "1 to 8000 (channels)"),
@@ -289,7 +298,7 @@ fn names_and_places_are_unique() {
         |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
     assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
     let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 16), "{problem}");
+    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 17), "{problem}");
     let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
     assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
     let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));

@@ -125,10 +125,13 @@ fn every_metric_is_documented_and_no_other() {
     metrics.batch("pick", 3);
     metrics.expired(1);
     metrics.degraded(Duration::from_secs(1));
+    metrics.health_changed("p", "ejected");
+    metrics.probe("p", true);
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());
-    let rendered = metrics.render(&[NodeSample { pool, node, state: "active", load: 1, capacity: 2 }]);
+    let rendered =
+        metrics.render(&[NodeSample { pool, node, state: "active", health: "up", load: 1, capacity: 2 }]);
     let mut served = BTreeSet::new();
     for line in rendered.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let (family, kind) = line.split_once(' ').unwrap();

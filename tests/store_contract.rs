@@ -207,6 +207,7 @@ contract!(
     emergency_calls_are_never_refused_while_there_is_a_node,
     a_change_of_state_counts_at_once_also_for_those_who_have_not_seen_it,
     a_change_of_capacity_changes_the_order,
+    health_counts_for_choosing,
     a_change_of_definitions_keeps_loads_and_touches,
     a_removed_nodes_slot_keeps_its_load,
     answers_have_no_more_targets_than_allowed,

@@ -412,11 +412,7 @@ async fn check_node(resolver: &Resolver, name: &str, node: &NodeConfig) -> Vec<F
     };
     let mut found = Vec::new();
     for place in places {
-        let mut random = [0; 12];
-        // Without random bytes the question is only easier to guess.
-        let _ = getrandom::fill(&mut random);
-        let id: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        let answer = probe::options(&node.uri, place, transport, &id, NODE_PATIENCE).await;
+        let answer = probe::options(&node.uri, place, transport, &probe::fresh_id(), NODE_PATIENCE).await;
         let over = transport.as_str();
         let (level, message) = match answer {
             Ok(answer) if answer.alive() => {

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod client;
 pub mod completions;
+mod condition;
 pub mod decision;
 pub mod demo;
 pub mod explain;

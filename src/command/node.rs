@@ -1,7 +1,7 @@
 //! `mqs node`: the nodes of a running instance, and changes to them.
 
 use super::client::{Instance, read};
-use super::decision::state_look;
+use super::condition::Told;
 use super::output::{Cell, Look, Side, Table, colours, count, percent, plain, print};
 use crate::clock::Stopwatch;
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
@@ -193,9 +193,24 @@ pub struct NodeInfo {
     pub load: u32,
     occupancy: f64,
     stale: bool,
+    /// What calls and probes tell of it.
+    pub health: String,
+    health_why: String,
+    overruled: bool,
 }
 
 impl NodeInfo {
+    /// `ast1 is ejected: 3 calls in a row: no answer`
+    pub fn health_line(&self) -> String {
+        self.told().line(&self.id).unwrap_or_else(|| plain(&format!("{} is {}", self.id, self.health)))
+    }
+
+    /// State and health.
+    pub(super) fn told(&self) -> Told<'_> {
+        let NodeInfo { state, health, health_why: why, overruled, .. } = self;
+        Told { state, health, why, overruled: *overruled }
+    }
+
     /// Its zone, or a dash.
     pub fn zone(&self) -> &str {
         self.zone.as_deref().unwrap_or("-")
@@ -411,7 +426,7 @@ fn table(nodes: &[NodeInfo]) -> String {
             Cell::new(&node.id, Look::Bold),
             node.zone().into(),
             if node.tags.is_empty() { "-".into() } else { node.tags.join(",").into() },
-            Cell::new(&node.state, state_look(&node.state)),
+            Cell::new(node.told().word(), node.told().look()),
             node.load.into(),
             node.capacity.into(),
             Cell::new(percent(node.occupancy), full),
@@ -419,6 +434,9 @@ fn table(nodes: &[NodeInfo]) -> String {
         ]);
     }
     let mut text = table.render(colours());
+    for line in nodes.iter().filter_map(|node| node.told().line(&node.id)) {
+        text.push_str(&format!("{line}\n"));
+    }
     if nodes.iter().any(|n| n.stale) {
         text.push_str("The store is away: these numbers are old.\n");
     }

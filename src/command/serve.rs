@@ -7,6 +7,8 @@ use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp};
+use crate::outbound::dns::Resolver;
+use crate::outbound::prober::OptionsProber;
 use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Options, RedisStore};
@@ -129,6 +131,11 @@ impl Running {
         let watch = dispatcher.clone().watch(from_file, seeded);
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(watch).await });
+        if config.pools.iter().any(|pool| pool.health.probe_every_ms > 0) {
+            let prober = Arc::new(OptionsProber::new(Resolver::from_host()?));
+            let (probe, until) = (dispatcher.clone().probe(prober), stop.clone());
+            tasks.spawn(async move { until.run_until_cancelled(probe).await });
+        }
         for listener in resp {
             let options = resp::Options {
                 connections_max: listen.connections_max,

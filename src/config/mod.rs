@@ -20,6 +20,7 @@ pub use error::{ConfigError, Problem};
 pub use redis_group::{GroupKind, Login, REDIS_SEATS_MAX, RedisGroup};
 pub use store_url::{RedisUrl, STORE_DB_MAX, STORE_URL_MAX, StoreUrl, StoreUrlError};
 
+use crate::domain::health::HealthRules;
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
 use crate::domain::lease::Lifetimes;
 use crate::domain::node::NodeState;
@@ -156,6 +157,8 @@ pub struct PoolConfig {
     pub name: PoolId,
     /// How a node is chosen.
     pub rules: Rules,
+    /// Rules for health.
+    pub health: HealthRules,
     /// The SIP status of a refusal.
     pub refuse_code: u16,
     /// After how long to try again, in s.

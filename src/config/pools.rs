@@ -2,6 +2,7 @@
 
 use super::reader::{Reader, Spot};
 use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, route};
+use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Slot, Tag};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
 use crate::domain::pool::{Rules, TARGETS_MAX};
@@ -47,9 +48,29 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         path: t.text("path", route::path),
         headers: route::headers(&mut t),
     };
+    let health = health(t.table("health"));
     let nodes = nodes(&mut t);
     t.done();
-    Some(PoolConfig { name: name?, rules, refuse_code, retry_after_s, route, nodes })
+    Some(PoolConfig { name: name?, rules, health, refuse_code, retry_after_s, route, nodes })
+}
+
+/// What calls and probes tell of nodes.
+fn health(mut t: Reader<'_, '_>) -> HealthRules {
+    let plain = HealthRules::default();
+    let mut ms = |key, limits, usual: u64| t.number(key, limits, " (ms)").unwrap_or(usual);
+    let rules = HealthRules {
+        probe_every_ms: ms("probe_every_ms", 0..=3_600_000, plain.probe_every_ms),
+        probe_timeout_ms: ms("probe_timeout_ms", 50..=10_000, plain.probe_timeout_ms),
+        eject_ms: ms("eject_ms", 100..=3_600_000, plain.eject_ms),
+        eject_max_ms: ms("eject_max_ms", 100..=86_400_000, plain.eject_max_ms),
+        slow_start_ms: ms("slow_start_ms", 0..=3_600_000, plain.slow_start_ms),
+        down_after: t.number("down_after", 1..=100, " (probes)").unwrap_or(plain.down_after),
+        up_after: t.number("up_after", 1..=100, " (probes)").unwrap_or(plain.up_after),
+        eject_after: t.number("eject_after", 0..=1000, " (calls)").unwrap_or(plain.eject_after),
+        out_max_pm: t.thousandths("out_max", 0..=1000).unwrap_or(plain.out_max_pm),
+    };
+    t.done();
+    rules
 }
 
 fn nodes(t: &mut Reader<'_, '_>) -> Vec<NodeConfig> {

@@ -144,6 +144,7 @@ pub fn table(view: &View, verdicts: &[Verdict], lookup: &Lookup, rules: &Rules) 
             | Verdict::Excluded
             | Verdict::Draining
             | Verdict::Down
+            | Verdict::Unwell(_)
             | Verdict::NoRoom
             | Verdict::OtherNode => None,
         };
@@ -232,6 +233,13 @@ impl Ring {
     pub fn call_of(&self, lease: LeaseId) -> Option<String> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.by_lease.get(&lease).map(|decision| decision.call_id.clone())
+    }
+
+    /// The name of a target of a lease, if this instance answered it and still has it.
+    pub fn target_of(&self, lease: LeaseId, branch: u8) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let decision = kept.by_lease.get(&lease)?;
+        decision.targets.get(usize::from(branch)).map(|target| target.node.clone())
     }
 
     /// The last decision for this Call-ID.

@@ -161,6 +161,7 @@ mod tests {
                 zone: None,
                 tags: Default::default(),
                 state: NodeState::Active,
+                health: Default::default(),
             }),
             load: *load,
             touched: 0,

@@ -28,6 +28,18 @@ pub struct NodeInfo {
     pub state: String,
     /// When the state was last changed, in ms since 1970 by the store's clock.
     pub since_ms: u64,
+    /// `up`, `warming` (its capacity grows back), `overloaded` (it asked for a pause), `ejected` (calls met silence), `failing` (probes did).
+    pub health: String,
+    /// When the health last changed, in ms since 1970 by the store's clock; 0: never.
+    pub health_since_ms: u64,
+    /// When it may end by time, likewise.
+    pub health_until_ms: Option<u64>,
+    /// What led to it.
+    pub health_why: String,
+    /// Too many nodes of the pool are out: this one is used all the same.
+    pub overruled: bool,
+    /// Channels that count now: less than `capacity` while it is warming.
+    pub effective_capacity: u32,
     /// Live leases.
     pub load: u32,
     /// Load / capacity.
@@ -82,6 +94,12 @@ fn info(pool: &PoolId, record: &NodeRecord, loaded: &Loaded, stale: bool) -> Nod
         tags: node.tags.iter().map(ToString::to_string).collect(),
         state: node.state.as_str().to_owned(),
         since_ms: record.since.0,
+        health: node.health.condition.as_str().to_owned(),
+        health_since_ms: node.health.since.0,
+        health_until_ms: node.health.until.map(|until| until.0),
+        health_why: node.health.why.clone(),
+        overruled: node.health.overruled,
+        effective_capacity: node.effective_capacity(),
         load: loaded.load,
         occupancy: f64::from(loaded.load) / f64::from(node.effective_capacity().max(1)),
         slot: node.slot.0,

@@ -4,12 +4,14 @@
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`ledger`]: the leases that this instance answered for, for a store that forgets
+//! * [`health`]: what calls and probes tell of nodes
 //! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
 pub mod breaker;
 pub mod decision;
 pub mod degraded;
+pub mod health;
 pub mod ledger;
 mod line;
 pub mod listing;
@@ -34,6 +36,7 @@ use seen::{Pool, Seen};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -44,6 +47,8 @@ pub struct Dispatcher {
     pools: BTreeMap<PoolId, Arc<Pool>>,
     decisions: decision::Ring,
     metrics: Arc<Metrics>,
+    /// This instance is the steward, as far as it knows.
+    steward: AtomicBool,
 }
 
 /// A route, and what led to it.
@@ -62,7 +67,7 @@ impl Dispatcher {
         let pool = |(id, p)| (PoolId::clone(id), Pool::new(id, p, patience, store.clone(), metrics.clone()));
         let pools = settings.pools.iter().map(pool).collect();
         let decisions = decision::Ring::new(settings.decisions_kept);
-        Arc::new(Dispatcher { pools, decisions, settings, store, metrics })
+        Arc::new(Dispatcher { pools, decisions, settings, store, metrics, steward: AtomicBool::new(false) })
     }
 
     /// What the configuration said.
@@ -78,6 +83,11 @@ impl Dispatcher {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether this instance is the steward, as far as it knows.
+    pub fn is_steward(&self) -> bool {
+        self.steward.load(Ordering::Relaxed)
     }
 
     /// All pools of the configuration.

@@ -5,6 +5,7 @@
 
 use super::seen::Pool;
 use crate::config::{Config, NodeConfig};
+use crate::domain::health::Health;
 use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
 use crate::domain::pool::Loaded;
@@ -33,7 +34,7 @@ pub fn from_config(config: &Config) -> FileNodes {
 }
 
 /// How often a change is tried again when somebody else was first.
-const TRIES: u32 = 16;
+pub(super) const TRIES: u32 = 16;
 
 /// A node as somebody defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +61,9 @@ impl NodeDef {
         hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
     }
 
-    fn at(&self, slot: Slot) -> Arc<Node> {
+    fn at(&self, slot: Slot, health: Health) -> Arc<Node> {
         let NodeDef { id, uri, capacity, zone, tags, state } = self.clone();
-        Arc::new(Node { id, slot, uri, capacity, zone, tags, state })
+        Arc::new(Node { id, slot, uri, capacity, zone, tags, state, health })
     }
 }
 
@@ -216,6 +217,10 @@ pub fn apply(pool: &PoolId, view: &View, change: &NodeChange) -> Result<Vec<Node
             };
             check(&nodes, id, &def.uri, def.capacity)?;
             put(&mut nodes, &def, view.at, |record| record.file_digest.clone())?;
+            // Who says that a node is to take calls says that it can.
+            if patch.state == Some(NodeState::Active) {
+                well(&mut nodes, id);
+            }
         }
         NodeChange::Remove { id, force } => {
             let found =
@@ -247,6 +252,12 @@ fn merge(view: &View, file: &[NodeDef]) -> Option<Vec<NodeRecord>> {
     (nodes != view.nodes || view.version == 0).then_some(nodes)
 }
 
+fn well(nodes: &mut [NodeRecord], id: &NodeId) {
+    for record in nodes.iter_mut().filter(|r| r.node.id == *id) {
+        Arc::make_mut(&mut record.node).health = Health::default();
+    }
+}
+
 fn check(nodes: &[NodeRecord], id: &NodeId, uri: &NodeUri, capacity: u32) -> Result<(), NodeError> {
     if capacity == 0 || capacity > CAPACITY_MAX {
         return Err(NodeError::Capacity(capacity));
@@ -267,13 +278,16 @@ fn put(
 ) -> Result<(), NodeError> {
     if let Some(record) = nodes.iter_mut().find(|r| r.node.id == def.id) {
         let since = if record.node.state == def.state { record.since } else { now };
-        let node = def.at(record.node.slot);
+        // What is known of a node is known of the place where it listens.
+        let here = record.node.uri.same_place() == def.uri.same_place();
+        let health = if here { record.node.health.clone() } else { Health::default() };
+        let node = def.at(record.node.slot, health);
         *record = NodeRecord { node, file_digest: digest(record), since };
         return Ok(());
     }
     let taken: BTreeSet<Slot> = nodes.iter().map(|r| r.node.slot).collect();
     let slot = (0..Slot::COUNT).map(Slot).find(|s| !taken.contains(s)).ok_or(NodeError::TooMany)?;
-    let fresh = NodeRecord { node: def.at(slot), file_digest: None, since: now };
+    let fresh = NodeRecord { node: def.at(slot, Health::default()), file_digest: None, since: now };
     let file_digest = digest(&fresh);
     nodes.push(NodeRecord { file_digest, ..fresh });
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::batch::{Batcher, Run};
 use super::degraded::Degraded;
+use super::health::Watches;
 use super::ledger::Ledger;
 use super::line::{Line, within};
 use super::settings::PoolSettings;
@@ -34,6 +35,8 @@ pub struct Pool {
     pub degraded: Degraded,
     /// The leases that this instance answered for.
     pub ledger: Ledger,
+    /// What was noticed of its nodes.
+    pub(super) watches: Watches,
     line: Arc<Line>,
     seen: Arc<ArcSwap<Seen>>,
     /// One change of the definitions, or one new view, at a time.
@@ -56,6 +59,7 @@ impl Pool {
             id: id.clone(),
             settings: settings.clone(),
             degraded: Degraded::default(),
+            watches: Watches::default(),
             ledger: Ledger::default(),
             picks: Batcher::new(PickRun(line.clone())),
             settles: Batcher::new(SettleRun(line.clone())),
@@ -195,6 +199,7 @@ fn rank(view: &View, lookup: &Lookup, rules: &Rules) -> Ranked {
             Verdict::Excluded
             | Verdict::Draining
             | Verdict::Down
+            | Verdict::Unwell(_)
             | Verdict::NoTag(_)
             | Verdict::NoRoom
             | Verdict::OtherNode => verdict.as_str(),

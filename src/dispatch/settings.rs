@@ -1,6 +1,7 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
 use crate::config::{Config, PoolConfig};
+use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
 use crate::store::PoolRules;
 use crate::wire::rtjson::{Clean, RouteExtras};
@@ -40,6 +41,8 @@ impl Settings {
 pub struct PoolSettings {
     /// Rules for choosing and for leases.
     pub rules: PoolRules,
+    /// Rules for health.
+    pub health: HealthRules,
     /// SIP status of a refusal.
     pub refuse_code: u16,
     /// When a refused caller may ask again, in seconds.
@@ -90,6 +93,7 @@ impl PoolSettings {
             |(name, value): &(String, String)| Ok((clean("headers", name)?, clean("headers", value)?));
         Ok(PoolSettings {
             rules: PoolRules { choose: pool.rules, life: config.dispatch.life },
+            health: pool.health,
             refuse_code: pool.refuse_code,
             retry_after_s: pool.retry_after_s,
             extras: RouteExtras {

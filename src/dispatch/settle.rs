@@ -3,7 +3,8 @@
 use super::Dispatcher;
 use super::seen::Pool;
 use crate::clock;
-use crate::domain::id::Slot;
+use crate::domain::health::Evidence;
+use crate::domain::id::{NodeId, Slot};
 use crate::domain::lease::{Settle, Settled};
 use crate::store::{SettleOne, StoreError};
 use crate::wire::ask::BranchAsk;
@@ -81,10 +82,24 @@ impl Dispatcher {
             // The node is newer than the last view: look again before naming it.
             let _ = pool.refresh().await;
         }
+        if let Some(evidence) = evidence(verb, ask, &settled)
+            && let Some(node) = self.node_of(&token, ask)
+        {
+            pool.notice(&node, &evidence);
+        }
         let report = report(pool, &settled);
         self.metrics.settle(verb.as_str(), report.result);
         debug!(call_id = self.decisions.call_of(token.lease), lease = %token.lease, verb = verb.as_str(), code = ask.code, result = report.result, "settled");
         Ok(report)
+    }
+
+    /// The node that a branch went to: the token's, or another target of the same answer.
+    fn node_of(&self, token: &Token, ask: BranchAsk) -> Option<NodeId> {
+        let branch = ask.branch.unwrap_or(token.attempt);
+        if branch == token.attempt {
+            return Some(token.node.clone());
+        }
+        self.decisions.target_of(token.lease, branch)?.parse().ok()
     }
 
     fn verb(&self, verb: Verb, token: &Token, ask: BranchAsk, pool: &Arc<Pool>) -> Settle {
@@ -98,6 +113,24 @@ impl Dispatcher {
             Verb::Fail => Settle::Fail { branch },
             Verb::Done => Settle::Done,
         }
+    }
+}
+
+/// What a verb tells of the node that it is about. What is too late to change a lease is too old to tell anything.
+fn evidence(verb: Verb, ask: BranchAsk, settled: &Settled) -> Option<Evidence> {
+    let late = matches!(settled, Settled::Stale | Settled::Gone);
+    match (verb, ask.code) {
+        (Verb::Done, _) => None,
+        _ if late => None,
+        (Verb::Confirm, _) => Some(Evidence::Answered),
+        (Verb::Fail, Some(0)) => Some(Evidence::Silent("it could not be reached")),
+        (Verb::Fail, Some(408)) => Some(Evidence::Silent("no answer")),
+        (Verb::Fail, Some(503)) => match ask.retry {
+            Some(seconds) => Some(Evidence::Overloaded(u64::from(seconds) * 1000)),
+            None => Some(Evidence::Answered),
+        },
+        (Verb::Fail, Some(_)) => Some(Evidence::Answered),
+        (Verb::Fail, None) => None,
     }
 }
 

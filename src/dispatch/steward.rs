@@ -11,6 +11,7 @@ use crate::domain::lease::{Settle, Settled};
 use crate::domain::node::NodeState;
 use crate::store::{SettleOne, StoreError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -94,10 +95,16 @@ impl Dispatcher {
             pool.give_back().await?;
             pool.compare().await?;
         }
-        if sweep && self.store.hold_steward(&self.settings.instance, STEWARD_MS).await? {
+        if !sweep {
+            return Ok(());
+        }
+        let holds = self.store.hold_steward(&self.settings.instance, STEWARD_MS).await;
+        self.steward.store(matches!(holds, Ok(true)), Ordering::Relaxed);
+        if holds? {
             for pool in self.pools() {
                 self.sweep(pool).await?;
                 pool.purge().await?;
+                pool.pass().await?;
             }
         }
         Ok(())
@@ -134,7 +141,7 @@ impl Pool {
                 self.degraded.adopted(&[], held_ms, clock::wall());
                 break;
             }
-            self.tell(&batch).await?;
+            self.say(&batch).await?;
             info!(pool = %self.id, count = leases.len(), "answers given without the store are known to it now");
             self.degraded.adopted(&leases, held_ms, clock::wall());
         }
@@ -172,7 +179,7 @@ impl Pool {
                 break;
             }
             let owed = self.ledger.owed(ADOPT_MAX, clock::wall());
-            match self.tell(&owed).await {
+            match self.say(&owed).await {
                 Ok(said) => {
                     self.ledger.paid(&owed, &said, self.settings.rules.life, clock::wall());
                     given += said.iter().filter(|said| matches!(said, Settled::Adopted)).count();
@@ -204,7 +211,7 @@ impl Pool {
         Ok(())
     }
 
-    async fn tell(&self, batch: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
+    async fn say(&self, batch: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
         let seen = self.seen();
         self.observe("settle", self.store().settle(&self.id, &self.settings.rules, &seen.view, batch)).await
     }

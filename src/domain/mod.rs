@@ -1,9 +1,10 @@
 //! Floor 0: the rules, without I/O, clock or randomness; `std` only.
 //!
 //! * [`id`]: names that were parsed once · [`time`]: milliseconds of the store's clock · [`uri`]: SIP, tel and urn addresses
-//! * [`node`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
+//! * [`node`], [`health`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
+pub mod health;
 pub mod id;
 pub mod lease;
 pub mod node;

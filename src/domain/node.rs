@@ -1,5 +1,6 @@
 //! Nodes: the Asterisk servers that calls may be sent to.
 
+use super::health::Health;
 use super::id::{NodeId, Slot, Tag, Zone};
 use super::uri::NodeUri;
 use std::collections::BTreeSet;
@@ -29,12 +30,19 @@ pub struct Node {
     pub tags: BTreeSet<Tag>,
     /// What it is asked to do.
     pub state: NodeState,
+    /// What calls and probes tell of it.
+    pub health: Health,
 }
 
 impl Node {
     /// The capacity to count with.
     pub fn effective_capacity(&self) -> u32 {
-        self.capacity
+        self.health.of_capacity(self.capacity)
+    }
+
+    /// Whether it may be chosen: it is asked to take calls, and nothing that counts speaks against it.
+    pub fn is_available(&self) -> bool {
+        self.state == NodeState::Active && self.health.is_fit()
     }
 }
 

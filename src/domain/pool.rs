@@ -3,6 +3,7 @@
 //! [`pick`] is the whole policy. The embedded store, degraded answers, `explain` and simulations call it as it is; for the
 //! Redis store [`plan`] reduces the same policy to shelves that a script searches atomically.
 
+use super::health::Condition;
 use super::id::{NodeId, Slot, Tag, Zone};
 use super::node::{Node, NodeState};
 use std::cmp::Ordering;
@@ -108,6 +109,8 @@ pub enum Verdict {
     Draining,
     /// It is down.
     Down,
+    /// Calls or probes speak against it.
+    Unwell(Condition),
     /// It lacks a tag.
     NoTag(Tag),
     /// It has no room for this kind of call.
@@ -126,6 +129,7 @@ impl Verdict {
             Verdict::Excluded => "excluded",
             Verdict::Draining => "draining",
             Verdict::Down => "down",
+            Verdict::Unwell(condition) => condition.as_str(),
             Verdict::NoTag(_) => "no-tag",
             Verdict::NoRoom => "no-room",
             Verdict::OtherNode => "other-node",
@@ -205,6 +209,9 @@ fn judge(n: &Loaded, lookup: &Lookup, rules: &Rules) -> Verdict {
     if lookup.exclude.contains(&node.id) {
         return Verdict::Excluded;
     }
+    if !node.health.is_fit() {
+        return Verdict::Unwell(node.health.condition);
+    }
     if let Some(tag) = lookup.tags.difference(&node.tags).next() {
         return Verdict::NoTag(tag.clone());
     }
@@ -218,17 +225,23 @@ fn eligible(verdicts: &[Verdict]) -> Vec<usize> {
     verdicts.iter().enumerate().filter(|(_, v)| **v == Verdict::Eligible).map(|(i, _)| i).collect()
 }
 
-/// All nodes of the best state that there is: active, else draining, else down.
+/// All nodes of the best sort that there is: available, else active, else draining, else down.
 fn last_resort(nodes: &[Loaded]) -> Vec<usize> {
-    let of = |state| {
-        let indices = nodes.iter().enumerate().filter(move |(_, n)| n.node.state == state);
+    let of = |state, fit: bool| {
+        let sort = move |n: &Loaded| n.node.state == state && (!fit || n.node.health.is_fit());
+        let indices = nodes.iter().enumerate().filter(move |(_, n)| sort(n));
         indices.map(|(i, _)| i).collect::<Vec<_>>()
     };
-    [NodeState::Active, NodeState::Draining, NodeState::Down]
-        .into_iter()
-        .map(of)
-        .find(|found| !found.is_empty())
-        .unwrap_or_default()
+    [
+        (NodeState::Active, true),
+        (NodeState::Active, false),
+        (NodeState::Draining, false),
+        (NodeState::Down, false),
+    ]
+    .into_iter()
+    .map(|(state, fit)| of(state, fit))
+    .find(|found| !found.is_empty())
+    .unwrap_or_default()
 }
 
 /// Least occupancy after this call; the caller's zone first unless it would spill; ties to the one touched longest ago.
@@ -262,12 +275,9 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// The shelf that a node stands on; only an active node stands on one.
+    /// The shelf that a node stands on; only one that is available stands on one.
     pub fn of(node: &Node) -> Option<Shelf> {
-        match node.state {
-            NodeState::Active => Some(Shelf { zone: node.zone.clone(), tags: node.tags.clone() }),
-            NodeState::Draining | NodeState::Down | NodeState::Removed => None,
-        }
+        node.is_available().then(|| Shelf { zone: node.zone.clone(), tags: node.tags.clone() })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Floor 4: whom we call. The rooms do not see each other.
 //!
-//! * [`dns`]: where a node's address leads · [`probe`]: does anybody answer SIP there
+//! * [`dns`]: where a node's address leads · [`probe`]: does anybody answer SIP there · [`prober`]: the same, again
+//!   and again, for `dispatch::health`
 
 pub mod dns;
 pub mod probe;
+pub mod prober;

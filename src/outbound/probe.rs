@@ -78,6 +78,14 @@ pub enum ProbeError {
     NotSendable(#[from] sip::NotSendable),
 }
 
+/// An id for one question: nobody who has not seen it can answer it.
+pub fn fresh_id() -> String {
+    let mut random = [0; 12];
+    // Without random bytes the question is only easier to guess.
+    let _ = getrandom::fill(&mut random);
+    random.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Asks once. `id` makes this question differ from every other one: letters and digits.
 pub async fn options(
     uri: &NodeUri,

@@ -1,6 +1,7 @@
 //! A node's definition as text: JSON, the same in every store that outlives the process.
 
 use super::NodeRecord;
+use crate::domain::health::{Condition, Health};
 use crate::domain::id::Slot;
 use crate::domain::node::{CAPACITY_MAX, Node};
 use crate::domain::time::EpochMs;
@@ -24,6 +25,57 @@ struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_digest: Option<String>,
     since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<Known>,
+}
+
+/// Health, where there is something to say of it.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    condition: String,
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    #[serde(default)]
+    why: String,
+    #[serde(default)]
+    ejections: u32,
+    #[serde(default = "whole")]
+    ramp_pm: u32,
+    #[serde(default)]
+    overruled: bool,
+}
+
+fn whole() -> u32 {
+    1000
+}
+
+impl Known {
+    fn of(health: &Health) -> Option<Known> {
+        let Health { condition, since, until, why, ejections, ramp_pm, overruled } = health.clone();
+        (*health != Health::default()).then(|| Known {
+            condition: condition.as_str().to_owned(),
+            since: since.0,
+            until: until.map(|until| until.0),
+            why,
+            ejections,
+            ramp_pm,
+            overruled,
+        })
+    }
+
+    /// A condition that this version does not know takes nobody out.
+    fn read(self) -> Health {
+        Health {
+            condition: self.condition.parse().unwrap_or(Condition::Up),
+            since: EpochMs(self.since),
+            until: self.until.map(EpochMs),
+            why: self.why,
+            ejections: self.ejections,
+            ramp_pm: self.ramp_pm.clamp(1, 1000),
+            overruled: self.overruled,
+        }
+    }
 }
 
 /// Writes a definition.
@@ -39,6 +91,7 @@ pub(super) fn write(record: &NodeRecord) -> String {
         state: node.state.as_str().to_owned(),
         file_digest: record.file_digest.clone(),
         since: record.since.0,
+        health: Known::of(&node.health),
     };
     // Strings and numbers only: there is nothing in it that cannot be written.
     serde_json::to_string(&definition).unwrap_or_default()
@@ -68,6 +121,7 @@ pub(super) fn read(json: &str) -> Result<NodeRecord, String> {
         zone: definition.zone.as_deref().map(|zone| parse(zone, of)).transpose()?,
         tags: definition.tags.iter().map(|tag| parse(tag, of)).collect::<Result<_, _>>()?,
         state: parse(&definition.state, of)?,
+        health: definition.health.map(Known::read).unwrap_or_default(),
     };
     Ok(NodeRecord {
         node: Arc::new(node),

@@ -52,6 +52,35 @@ pub struct StateLabels {
     pub state: &'static str,
 }
 
+/// Labels of a node's health.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HealthLabels {
+    /// The pool.
+    pub pool: String,
+    /// The node.
+    pub node: String,
+    /// `up`, `warming`, `overloaded`, `ejected`, `failing`.
+    pub health: &'static str,
+}
+
+/// Labels of changes of health.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HealthChangeLabels {
+    /// The pool.
+    pub pool: String,
+    /// What a node became.
+    pub health: &'static str,
+}
+
+/// Labels of probes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProbeLabels {
+    /// The pool.
+    pub pool: String,
+    /// `good`, `bad`.
+    pub result: &'static str,
+}
+
 /// Labels of an operation on the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreLabels {
@@ -113,6 +142,8 @@ pub struct NodeSample {
     pub node: String,
     /// Its state.
     pub state: &'static str,
+    /// Its health.
+    pub health: &'static str,
     /// Live leases.
     pub load: u32,
     /// Channels.
@@ -135,6 +166,8 @@ pub struct Metrics {
     given_back: Counter,
     ledger_dropped: Counter,
     connections: Family<ConnectionLabels, Gauge>,
+    health_changes: Family<HealthChangeLabels, Counter>,
+    probes: Family<ProbeLabels, Counter>,
     start_time: Gauge<f64, AtomicU64>,
     nodes: Mutex<NodeGauges>,
 }
@@ -154,6 +187,7 @@ struct NodeGauges {
     capacity: Family<NodeLabels, Gauge>,
     occupancy: Family<NodeLabels, Gauge<f64, AtomicU64>>,
     state: Family<StateLabels, Gauge>,
+    health: Family<HealthLabels, Gauge>,
 }
 
 impl Metrics {
@@ -198,6 +232,11 @@ impl Metrics {
         registry.register("ledger_dropped", help, ledger_dropped.clone());
         let connections = Family::default();
         registry.register("connections", "Open connections", connections.clone());
+        let health_changes = Family::default();
+        let help = "Nodes whose health this instance wrote, by what it became";
+        registry.register("health_changes", help, health_changes.clone());
+        let probes = Family::default();
+        registry.register("probes", "Probes by this instance", probes.clone());
         let start_time = Gauge::default();
         let help = "When this instance was started, in seconds since 1970";
         registry.register_with_unit("start_time", help, Unit::Seconds, start_time.clone());
@@ -208,11 +247,13 @@ impl Metrics {
             capacity: Family::default(),
             occupancy: Family::default(),
             state: Family::default(),
+            health: Family::default(),
         };
         registry.register("node_load", "Live leases of a node", nodes.load.clone());
         registry.register("node_capacity", "Channels that a node may carry", nodes.capacity.clone());
         registry.register("node_occupancy", "Load divided by capacity", nodes.occupancy.clone());
         registry.register("node_state", "1 for the state that a node is in", nodes.state.clone());
+        registry.register("node_health", "1 for the health that a node has", nodes.health.clone());
         let nodes = Mutex::new(nodes);
         Metrics {
             registry,
@@ -229,6 +270,8 @@ impl Metrics {
             given_back,
             ledger_dropped,
             connections,
+            health_changes,
+            probes,
             start_time,
             nodes,
         }
@@ -306,6 +349,17 @@ impl Metrics {
         OpenConnection(gauge)
     }
 
+    /// Counts a change of a node's health.
+    pub fn health_changed(&self, pool: &str, health: &'static str) {
+        self.health_changes.get_or_create(&HealthChangeLabels { pool: pool.to_owned(), health }).inc();
+    }
+
+    /// Counts a probe.
+    pub fn probe(&self, pool: &str, good: bool) {
+        let result = if good { "good" } else { "bad" };
+        self.probes.get_or_create(&ProbeLabels { pool: pool.to_owned(), result }).inc();
+    }
+
     /// Says when this instance was started.
     pub fn started(&self, at: EpochMs) {
         // Exact for any date of our time.
@@ -320,6 +374,7 @@ impl Metrics {
         gauges.capacity.clear();
         gauges.occupancy.clear();
         gauges.state.clear();
+        gauges.health.clear();
         for n in nodes {
             let labels = NodeLabels { pool: n.pool.clone(), node: n.node.clone() };
             gauges.load.get_or_create(&labels).set(i64::from(n.load));
@@ -327,6 +382,8 @@ impl Metrics {
             gauges.occupancy.get_or_create(&labels).set(f64::from(n.load) / f64::from(n.capacity.max(1)));
             let labels = StateLabels { pool: n.pool.clone(), node: n.node.clone(), state: n.state };
             gauges.state.get_or_create(&labels).set(1);
+            let labels = HealthLabels { pool: n.pool.clone(), node: n.node.clone(), health: n.health };
+            gauges.health.get_or_create(&labels).set(1);
         }
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -353,6 +410,7 @@ mod tests {
             pool: "p".into(),
             node: node.into(),
             state: "active",
+            health: "up",
             load: 3,
             capacity: 10,
         };

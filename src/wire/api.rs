@@ -91,6 +91,7 @@ struct FailBody {
     token: Option<String>,
     branch: Option<u8>,
     code: Option<u16>,
+    retry: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -102,13 +103,13 @@ struct DoneBody {
 /// Reads the body of `confirm`.
 pub fn confirm_ask(body: &[u8]) -> Result<SettleAsk, BadRequest> {
     let ConfirmBody { token, branch } = read(body)?;
-    settle_ask(token, BranchAsk { branch, code: None })
+    settle_ask(token, BranchAsk { branch, ..BranchAsk::default() })
 }
 
 /// Reads the body of `fail`.
 pub fn fail_ask(body: &[u8]) -> Result<SettleAsk, BadRequest> {
-    let FailBody { token, branch, code } = read(body)?;
-    settle_ask(token, BranchAsk { branch, code })
+    let FailBody { token, branch, code, retry } = read(body)?;
+    settle_ask(token, BranchAsk { branch, code, retry })
 }
 
 /// Reads the body of `done`.

@@ -161,6 +161,8 @@ pub struct BranchAsk {
     pub branch: Option<u8>,
     /// SIP status that the branch ended with; 408: silence; 0: transport error.
     pub code: Option<u16>,
+    /// Seconds of its `Retry-After`, where it had one.
+    pub retry: Option<u32>,
 }
 
 impl BranchAsk {
@@ -171,7 +173,8 @@ impl BranchAsk {
             match key {
                 "branch" => ask.branch = Some(number("branch", &text)?),
                 "code" => ask.code = Some(number("code", &text)?),
-                other => return Err(unknown(other, "branch, code")),
+                "retry" => ask.retry = Some(number("retry", &text)?),
+                other => return Err(unknown(other, "branch, code, retry")),
             }
         }
         ask.check()
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(BranchAsk::parse("code=99").unwrap_err().field, "code");
         assert_eq!(
             BranchAsk::parse("branch=1;code=503").unwrap(),
-            BranchAsk { branch: Some(1), code: Some(503) }
+            BranchAsk { branch: Some(1), code: Some(503), retry: None }
         );
     }
 

@@ -19,6 +19,7 @@ id = "a"
 [log]
 [[pool]]
 name = "default"
+[pool.health]
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"
@@ -82,7 +83,10 @@ pub fn tables(text: &str) -> Vec<(usize, String)> {
                 nodes += 1;
                 format!("pool[{}].node[{}]", pools - 1, nodes - 1)
             }
-            other => other.to_owned(),
+            other => match other.strip_prefix("pool.") {
+                Some(rest) => format!("pool[{}].{rest}", pools - 1),
+                None => other.to_owned(),
+            },
         };
         tables.push((at + 1, way));
     }

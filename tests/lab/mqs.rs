@@ -151,6 +151,10 @@ fn toml(config: &MqsConfig, socket: &Path, http: SocketAddrV4, secret_file: &Pat
     let _ = writeln!(text, "{}", config.extra);
     for pool in &config.pools {
         let _ = writeln!(text, "\n[[pool]]\nname = {:?}\n{}", pool.name, pool.extra);
+        if !pool.extra.contains("[pool.health]") {
+            // SIPp's scenarios answer no OPTIONS.
+            let _ = writeln!(text, "[pool.health]\nprobe_every_ms = 0");
+        }
         for node in &pool.nodes {
             let _ = writeln!(text, "\n[[pool.node]]\nid = {:?}\nuri = {:?}", node.id, node.uri);
             let _ = writeln!(text, "capacity = {}", node.capacity);

@@ -99,7 +99,7 @@ impl Drop for Lab {
 }
 
 /// Runs one test in a room of its own. Where it fails (or with `MQS_LAB_KEEP=1`) its files are kept under `target/lab`.
-pub fn run(name: &'static str, parts: Arc<Parts>, test: fn(&Lab) -> Result<()>) -> Result<()> {
+pub fn run(name: &'static str, parts: Arc<Parts>, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let lab = Lab::new(name, parts)?;
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| test(&lab)));
     if matches!(result, Ok(Ok(()))) && std::env::var_os("MQS_LAB_KEEP").is_none() {

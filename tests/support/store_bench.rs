@@ -1,5 +1,6 @@
 //! What the cases of the store's contract are written with: one pool of a store, and short words for what is done to it.
 
+use mqs::domain::health::Condition;
 use mqs::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use mqs::domain::lease::{Lifetimes, Settle, Settled};
 use mqs::domain::node::{Node, NodeState};
@@ -180,12 +181,19 @@ pub fn record(slot: u16, text: &str) -> NodeRecord {
         zone: None,
         tags: BTreeSet::new(),
         state: NodeState::Active,
+        health: Default::default(),
     };
     for word in words {
         match word.split_once('=').unwrap() {
             ("zone", zone) => node.zone = Some(zone.parse().unwrap()),
             ("tags", tags) => node.tags = tags.split(',').map(|t| t.parse().unwrap()).collect(),
             ("state", state) => node.state = state.parse().unwrap(),
+            ("ramp", pm) => {
+                node.health.condition = Condition::Warming;
+                node.health.ramp_pm = pm.parse().unwrap();
+            }
+            ("health", condition) => node.health.condition = condition.parse().unwrap(),
+            ("overruled", yes) => node.health.overruled = yes.parse().unwrap(),
             ("slot", slot) => node.slot = Slot(slot.parse().unwrap()),
             (other, _) => panic!("{other}"),
         }

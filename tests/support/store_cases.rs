@@ -1,12 +1,14 @@
 //! The contract, promise by promise. Every store keeps every one.
 
 use super::store_bench::*;
+use mqs::domain::health::{Condition, Health};
 use mqs::domain::id::Slot;
 use mqs::domain::lease::{self, Lifetimes, Settle, Settled};
 use mqs::domain::node::NodeState;
 use mqs::domain::pool::{Kind, Lookup, Rules};
 use mqs::domain::time::EpochMs;
 use mqs::store::{Answer, NodeRecord, PoolRules, SettleOne, Swept, View, Written};
+use std::sync::Arc;
 
 pub async fn a_store_that_knows_nothing_says_so(h: &impl Harness) {
     let mut bench = Bench::new(h);
@@ -29,6 +31,15 @@ pub async fn definitions_come_back_as_they_were_written(h: &impl Harness) {
     let mut records: Vec<NodeRecord> = (3..).zip(texts).map(|(slot, text)| record(slot, text)).collect();
     records[0].file_digest = Some("sha256:\"quoted\" and é".to_owned());
     records[1].since = EpochMs(1_700_000_000_123);
+    Arc::make_mut(&mut records[2].node).health = Health {
+        condition: Condition::Overloaded,
+        since: EpochMs(1_700_000_000_124),
+        until: Some(EpochMs(1_700_000_060_124)),
+        why: "503 with \"Retry-After\": 60 é".to_owned(),
+        ejections: 3,
+        ramp_pm: 400,
+        overruled: true,
+    };
     records.reverse();
     let written = h.store().write_nodes(&bench.pool, &View::empty(), &records).await.unwrap();
     let view = h.store().view(&bench.pool, &View::empty()).await.unwrap();
@@ -483,6 +494,23 @@ pub async fn a_change_of_capacity_changes_the_order(h: &impl Harness) {
     assert_eq!(bench.chosen(5, &call()).await, "b");
     bench.define(&["a 3", "b 1"]).await;
     assert_eq!(bench.chosen(6, &call()).await, "Full");
+}
+
+pub async fn health_counts_for_choosing(h: &impl Harness) {
+    let mut bench =
+        Bench::with(h, &["a 100 health=ejected", "b 100 health=failing overruled=true", "c 10"]).await;
+    assert_eq!(bench.chosen(1, &call()).await, "b", "overruled: used all the same");
+    assert_eq!(bench.chosen(2, &without(&["b", "c"])).await, "NoNode");
+    assert_eq!(bench.chosen(3, &to_agent_on("a")).await, "a", "the agent's leg goes where the caller is");
+    bench.define(&["a 100 health=overloaded", "b 100 ramp=100", "c 20"]).await;
+    // b carries 1 of 10, c 0 of 20.
+    let chosen =
+        [bench.chosen(4, &call()).await, bench.chosen(5, &call()).await, bench.chosen(6, &call()).await];
+    assert_eq!(chosen, ["c", "c", "c"], "a node that warms up counts with a part of its capacity");
+    bench.define(&["a 100", "b 100", "c 20"]).await;
+    assert_eq!(bench.loads().await, "a=1 b=1 c=3");
+    let chosen = [bench.chosen(7, &call()).await, bench.chosen(8, &call()).await];
+    assert_eq!(chosen, ["b", "a"]);
 }
 
 pub async fn a_change_of_definitions_keeps_loads_and_touches(h: &impl Harness) {

@@ -20,6 +20,7 @@ use kamailio::{Caller, Proxy, Tally};
 use screen::Screen;
 use script::{Act, Event, Script};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -178,6 +179,7 @@ Try it from another terminal, while it runs:
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let snapshot_s = seconds.map_or(3.0, |s| (s as f64 / 5.0).clamp(1.0, 10.0));
         let mut drawn_s = 0.0;
+        let mut health = BTreeMap::new();
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return Ok(()),
@@ -191,9 +193,15 @@ Try it from another terminal, while it runs:
             while let Some(event) = script.due(elapsed_s) {
                 self.act(event, elapsed_s, screen).await?;
             }
+            let nodes: Vec<NodeInfo> = self.instance.get("/v1/nodes").await?;
+            for node in &nodes {
+                let before = health.insert(node.id.clone(), node.health.clone());
+                if before.is_some_and(|before| before != node.health) {
+                    screen.event(elapsed_s, &format!("    {}", node.health_line()))?;
+                }
+            }
             if screen.is_terminal() || elapsed_s - drawn_s >= snapshot_s {
                 drawn_s = elapsed_s;
-                let nodes: Vec<NodeInfo> = self.instance.get("/v1/nodes").await?;
                 screen.draw(&nodes, &self.nodes, &self.tally)?;
             }
         }
@@ -322,7 +330,8 @@ fn configuration(directory: &Path, nodes: &[Arc<StandIn>]) -> String {
     let mut text = format!(
         "[store]\nurl = \"memory:\"\n\
          [listen]\nresp = [\"unix:{place}/mqs.sock\"]\nhttp = [\"unix:{place}/http.sock\"]\n\
-         [[pool]]\nname = \"demo\"\nfr_timer_ms = 300\n"
+         [[pool]]\nname = \"demo\"\nfr_timer_ms = 300\n\
+         [pool.health]\nprobe_every_ms = 500\nprobe_timeout_ms = 200\neject_ms = 1000\nslow_start_ms = 2000\n"
     );
     for (node, zone) in nodes.iter().zip(["a", "b"].into_iter().cycle()) {
         text.push_str(&format!(

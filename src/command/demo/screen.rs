@@ -2,7 +2,6 @@
 
 use super::asterisk::{Mood, StandIn};
 use super::kamailio::Tally;
-use crate::command::decision::state_look;
 use crate::command::node::NodeInfo;
 use crate::command::output::{Cell, Look, Side, Table, colours, print};
 use std::io::{self, IsTerminal as _};
@@ -97,7 +96,7 @@ impl Screen {
             table.row(vec![
                 Cell::new(&node.id, Look::Bold),
                 node.zone().into(),
-                Cell::new(&node.state, state_look(&node.state)),
+                Cell::new(node.told().word(), node.told().look()),
                 node.load.into(),
                 node.capacity.into(),
                 self.bar(share).into(),
@@ -133,7 +132,7 @@ impl Screen {
 /// better placed.
 fn spread(nodes: &[NodeInfo], stand_ins: &[Arc<StandIn>]) -> Option<f64> {
     let well = |n: &&NodeInfo| {
-        n.state == "active" && stand_ins.iter().any(|s| s.name == n.id && s.mood() == Mood::Well)
+        n.told().word() == "active" && stand_ins.iter().any(|s| s.name == n.id && s.mood() == Mood::Well)
     };
     let share = |load: u32, n: &NodeInfo| f64::from(load) / f64::from(n.capacity.max(1));
     let most = nodes.iter().filter(well).map(|n| share(n.load, n)).max_by(f64::total_cmp)?;

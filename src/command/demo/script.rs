@@ -1,4 +1,5 @@
-//! What happens during the demo: a node falls silent, one refuses, one is drained; each comes back.
+//! What happens during the demo: a node falls silent, one refuses, one is drained; each comes back. That the silent one is
+//! left alone, and tried again, is the service's own doing.
 
 use super::asterisk::Mood;
 
@@ -27,21 +28,14 @@ pub struct Event {
     pub words: &'static str,
 }
 
-const ROUND: [Event; 8] = [
+const ROUND: [Event; 6] = [
     Event {
         at: 0.10,
         node: 2,
         act: Act::Mood(Mood::Silent),
         words: "goes silent: calls that meet it move on",
     },
-    Event {
-        at: 0.24,
-        node: 2,
-        act: Act::State("down"),
-        words: "is set down, as an operator or a health check would",
-    },
     Event { at: 0.35, node: 2, act: Act::Mood(Mood::Well), words: "is restarted, empty" },
-    Event { at: 0.37, node: 2, act: Act::State("active"), words: "is set active, and fills up" },
     Event { at: 0.48, node: 1, act: Act::Mood(Mood::Refusing), words: "answers every call with 503" },
     Event { at: 0.60, node: 1, act: Act::Mood(Mood::Well), words: "takes calls again" },
     Event {

@@ -1,8 +1,7 @@
 //! One reading as a plain text, for pipes and for `--once`.
 
-use super::reading::{Reading, ago};
+use super::reading::{Reading, ago, told};
 use super::words;
-use crate::command::decision::state_look;
 use crate::command::output::{Cell, Look, Side, Table, percent};
 
 /// The reading as lines.
@@ -52,7 +51,7 @@ pub fn text(reading: &Reading, place: &str, colours: bool) -> String {
             Cell::from(&node.pool),
             Cell::new(&node.id, Look::Bold),
             node.zone.as_deref().unwrap_or("-").into(),
-            Cell::new(&node.state, state_look(&node.state)),
+            Cell::new(told(node).word(), told(node).look()),
             reading.state_age_s(node).map_or_else(|| "-".to_owned(), ago).into(),
             node.load.into(),
             node.capacity.into(),
@@ -60,6 +59,9 @@ pub fn text(reading: &Reading, place: &str, colours: bool) -> String {
         ]);
     }
     text.push_str(&format!("\n{}\n{}", pools.render(colours), nodes.render(colours)));
+    for line in reading.nodes.iter().filter_map(|node| told(node).line(&node.id)) {
+        text.push_str(&format!("{line}\n"));
+    }
     if reading.stale() {
         text.push_str("The store is away: loads and states are old.\n");
     }

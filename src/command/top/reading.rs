@@ -2,6 +2,7 @@
 
 use super::figures::{Figures, Rates};
 use crate::command::client::Instance;
+use crate::command::condition::Told;
 use crate::command::output::plain;
 use crate::dispatch::listing::NodeInfo;
 use crate::domain::time::EpochMs;
@@ -121,7 +122,8 @@ impl Answers {
 impl Reading {
     /// For how long a node has been in its state, in seconds; nothing where that is not known.
     pub fn state_age_s(&self, node: &NodeInfo) -> Option<u64> {
-        (node.since_ms > 0).then(|| self.at_ms.saturating_sub(node.since_ms) / 1000)
+        let since_ms = if told(node).is_special() { node.health_since_ms } else { node.since_ms };
+        (since_ms > 0).then(|| self.at_ms.saturating_sub(since_ms) / 1000)
     }
 
     /// Whether the store did not answer, so that loads are old.
@@ -144,6 +146,11 @@ fn totals(pool: String, nodes: &[NodeInfo]) -> Totals {
         capacity,
         pool,
     }
+}
+
+/// State and health of a node.
+pub fn told(node: &NodeInfo) -> Told<'_> {
+    Told { state: &node.state, health: &node.health, why: &node.health_why, overruled: node.overruled }
 }
 
 /// What came from elsewhere must not steer the terminal.

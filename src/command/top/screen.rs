@@ -1,9 +1,9 @@
 //! The live view, drawn.
 
 use super::keys::{Choice, Reach, Sort};
-use super::reading::{Reading, Totals, ago};
+use super::reading::{Reading, Totals, ago, told};
 use super::words;
-use crate::command::output::percent;
+use crate::command::output::{Look, percent};
 use crate::dispatch::listing::NodeInfo;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -151,7 +151,7 @@ fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice)
                 left(&node.pool),
                 Cell::from(bold(node.id.clone())),
                 left(node.zone.as_deref().unwrap_or("-")),
-                Cell::from(Span::styled(node.state.clone(), state_style(&node.state))),
+                Cell::from(Span::styled(told(node).word(), state_style(told(node).look()))),
                 right(reading.state_age_s(node).map_or_else(|| "-".to_owned(), ago)),
                 right(node.load.to_string()),
                 right(node.capacity.to_string()),
@@ -175,7 +175,7 @@ fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice)
         width(all().map(|n| n.pool.as_str()), 16),
         width(all().map(|n| n.id.as_str()), 20),
         width(all().filter_map(|n| n.zone.as_deref()), 10),
-        8,
+        11,
         9,
         5,
         8,
@@ -193,7 +193,8 @@ fn sorted(nodes: &[NodeInfo], sort: Sort) -> Vec<&NodeInfo> {
         Sort::Occupancy => nodes.sort_by(|a, b| b.occupancy.total_cmp(&a.occupancy)),
         Sort::Load => nodes.sort_by_key(|node| Reverse(node.load)),
         Sort::State => nodes.sort_by_key(|node| {
-            let rank = ["down", "removed", "draining"].iter().position(|state| *state == node.state);
+            let bad = ["failing", "ejected", "overloaded", "down", "removed", "draining", "warming"];
+            let rank = bad.iter().position(|bad| told(node).word().trim_end_matches('!') == *bad);
             (rank.unwrap_or(usize::MAX), Reverse(node.since_ms))
         }),
     }
@@ -275,12 +276,12 @@ fn bar(share: f64) -> Cell<'static> {
     ]))
 }
 
-fn state_style(state: &str) -> Style {
-    match state {
-        "active" => Style::new().fg(Color::Green),
-        "draining" => Style::new().fg(Color::Yellow),
-        "down" => Style::new().fg(Color::Red),
-        _ => Style::new().add_modifier(Modifier::DIM),
+fn state_style(look: Look) -> Style {
+    match look {
+        Look::Green => Style::new().fg(Color::Green),
+        Look::Yellow => Style::new().fg(Color::Yellow),
+        Look::Red => Style::new().fg(Color::Red),
+        Look::Plain | Look::Bold | Look::Dim => Style::new().add_modifier(Modifier::DIM),
     }
 }
 

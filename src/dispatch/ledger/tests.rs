@@ -25,6 +25,7 @@ fn view(names: &[&str], history: u64) -> View {
             zone: None,
             tags: Default::default(),
             state: NodeState::Active,
+            health: Default::default(),
         })
     };
     let nodes: Vec<_> = (0..).zip(names).map(node).collect();

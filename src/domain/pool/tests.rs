@@ -16,6 +16,7 @@ fn pool(rows: &[(&str, &str, &str, u32, u32, u64)]) -> Vec<Loaded> {
                     zone: zone.parse().ok(),
                     tags: tags.split(',').filter(|t| !t.is_empty()).map(|t| t.parse().unwrap()).collect(),
                     state: NodeState::Active,
+                    health: Default::default(),
                 }),
                 load: *load,
                 touched: *touched,

@@ -65,6 +65,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
             pool: pool.id.to_string(),
             node: record.node.id.to_string(),
             state: record.node.state.as_str(),
+            health: record.node.health.condition.as_str(),
             load: loaded.load,
             capacity: record.node.effective_capacity(),
         }));

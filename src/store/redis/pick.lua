@@ -16,6 +16,7 @@ local touches = tonumber(counters[2] or 0)
 local touches_before = touches
 local held_ms, spill_pm, plan_count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = clock()
+local RECOUNTED_MAX = 32 -- nodes of a shelf that one batch counts anew
 
 -- Working set. A shelf is what has been read of it so far, in its order (`list`), and a heap of the nodes that this
 -- batch has given calls to: those are no longer where the store has them, and are the only ones that moved.
@@ -34,12 +35,14 @@ local function open(key)
   return shelf
 end
 
-local function node(shelf, member, score)
-  -- `0004:120`
-  local slot, capacity = tonumber(string.sub(member, 1, 4)), tonumber(string.sub(member, 6))
+local floor, ceil, sub = math.floor, math.ceil, string.sub
+
+-- `member` is `0004:120`, of which `slot` is known.
+local function node(shelf, slot, member, score)
+  local capacity = tonumber(sub(member, 6))
   score = tonumber(score)
-  local load = math.ceil(math.floor(score / TOUCH) * capacity / OCC) - 1
-  local n = { slot = slot, capacity = capacity, score = score, load = load, touched = 0, shelf = shelf, member = member, at = false }
+  local load = ceil(floor(score / TOUCH) * capacity / OCC) - 1
+  local n = { slot = slot, capacity = capacity, score = score, load = load, touched = 0, shelf = shelf, member = member, at = false, owner = false }
   nodes[slot] = n
   return n
 end
@@ -50,7 +53,9 @@ local function read_more(shelf)
   local got = redis.call('ZRANGE', shelf.key, shelf.read, shelf.read + chunk - 1, 'WITHSCORES')
   local list = shelf.list
   for i = 1, #got, 2 do
-    if not nodes[tonumber(string.sub(got[i], 1, 4))] then list[#list + 1] = node(shelf, got[i], got[i + 1]) end
+    local member = got[i]
+    local slot = tonumber(sub(member, 1, 4))
+    if not nodes[slot] then list[#list + 1] = node(shelf, slot, member, got[i + 1]) end
   end
   shelf.read = shelf.read + #got / 2
   shelf.done = #got < 2 * chunk
@@ -88,8 +93,8 @@ local function touched(shelf, excluded)
 end
 
 local function least(keys, excluded, best)
-  for _, key in ipairs(keys) do
-    local shelf = open(key)
+  for i = 1, #keys do
+    local shelf = shelves[keys[i]] or open(keys[i])
     local a, b = untouched(shelf, excluded), touched(shelf, excluded)
     if a and (not best or before(a, best)) then best = a end
     if b and (not best or before(b, best)) then best = b end
@@ -134,7 +139,7 @@ end
 local function pinned(slot)
   local member, key = string.match(redis.call('HGET', AT, slot) or '', '^(%S+) (.+)$')
   if not member then return nil end
-  return nodes[slot] or node(open(key), member, redis.call('ZSCORE', key, member) or 0)
+  return nodes[slot] or node(open(key), slot, member, redis.call('ZSCORE', key, member) or 0)
 end
 
 local function read_plan(text)
@@ -166,16 +171,29 @@ local function choose(plan)
   return best
 end
 
+-- Lookups that wait together mostly have the same fallbacks: each list is read once.
+local lists = {}
+local function split(fallbacks)
+  local list = { slots = {}, texts = {} }
+  for text in string.gmatch(fallbacks, '%d+') do
+    list.slots[#list.slots + 1] = tonumber(text)
+    list.texts[#list.texts + 1] = ',' .. text
+  end
+  lists[fallbacks] = list
+  return list
+end
+
 local function behind(slot, fallbacks, most)
-  local targets, count = { slot }, 1
-  for other in string.gmatch(fallbacks, '%d+') do
+  local list = lists[fallbacks] or split(fallbacks)
+  local targets, count = tostring(slot), 1
+  for i, other in ipairs(list.slots) do
     if count >= most then break end
-    if tonumber(other) ~= slot then
+    if other ~= slot then
       count = count + 1
-      targets[count] = other
+      targets = targets .. list.texts[i]
     end
   end
-  return table.concat(targets, ',')
+  return targets
 end
 
 local plans = {}
@@ -187,6 +205,7 @@ local records = redis.call('HMGET', LEASE, unpack(ids))
 chunk = math.min(#ids, 64)
 
 local expires = now + held_ms
+local expires_text = ' ' .. digits(expires)
 local answers, given, dirty = {}, {}, {}
 local new_records, new_owners, raised = {}, {}, {}
 for i, id in ipairs(ids) do
@@ -203,10 +222,10 @@ for i, id in ipairs(ids) do
       local targets = behind(n.slot, ARGV[arg + 3], tonumber(ARGV[arg + 2]))
       given[id] = targets
       answers[i] = 'L' .. targets
-      new_records[#new_records + 1] = id
-      new_records[#new_records + 1] = 'H 0 ' .. targets .. ' ' .. digits(expires)
-      new_owners[#new_owners + 1] = digits(n.slot * SLOT + expires)
-      new_owners[#new_owners + 1] = id
+      n.owner = n.owner or digits(n.slot * SLOT + expires)
+      local at = #new_records
+      new_records[at + 1], new_records[at + 2] = id, 'H 0 ' .. targets .. expires_text
+      new_owners[at + 1], new_owners[at + 2] = n.owner, id
       if known and known.state == 'E' then raised[#raised + 1] = id end
       local was = known and counted_on(known)
       if was then dirty[was] = false end
@@ -224,8 +243,15 @@ if #new_records > 0 then
   for key, shelf in pairs(shelves) do
     local scores = {}
     for i, n in ipairs(shelf.heap) do
-      dirty[n.slot] = nil
-      scores[2 * i - 1] = digits(score_of(load_of(OWN, n.slot, now), n.capacity, n.touched))
+      -- Counted from the leases. A batch over many nodes counts only some of them anew and takes the others' loads from the
+      -- shelf, with what was given here: whatever ends or sweeps one of their leases counts those.
+      if i <= RECOUNTED_MAX then
+        dirty[n.slot] = nil
+        n.score = score_of(load_of(OWN, n.slot, now), n.capacity, n.touched)
+      elseif dirty[n.slot] ~= nil then
+        dirty[n.slot] = n.touched
+      end
+      scores[2 * i - 1] = digits(n.score)
       scores[2 * i] = n.member
     end
     if #scores > 0 then redis.call('ZADD', key, unpack(scores)) end

@@ -19,6 +19,13 @@ const PARTS_NEW: &[Part] = &[Part::Redis, Part::KamailioNew, Part::Sipp];
 pub const CASES: &[Case] = &[
     Case { name: "failure::calls_leave_failing_nodes", needs: PARTS, run: failing_nodes },
     Case { name: "failure::calls_leave_failing_nodes_on_kamailio_6", needs: PARTS_NEW, run: failing_nodes_6 },
+    Case { name: "failure::a_node_that_asks_for_a_pause_has_it", needs: PARTS, run: pause },
+    Case { name: "failure::a_node_that_asks_for_a_pause_has_it_over_http", needs: PARTS, run: pause_http },
+    Case {
+        name: "failure::a_node_that_asks_for_a_pause_has_it_on_kamailio_6",
+        needs: PARTS_NEW,
+        run: pause_6,
+    },
     Case { name: "failure::no_other_node_after_ringing", needs: PARTS, run: no_failover_after_ringing },
     Case { name: "failure::repeats_take_one_lease", needs: PARTS, run: repeats },
     Case { name: "failure::leases_of_calls_that_never_were_end", needs: PARTS, run: leases_end },
@@ -59,10 +66,41 @@ fn leave_failing_nodes(lab: &Lab, version: Version) -> Result<()> {
     ensure!(answered.values().all(|times| *times == 1), "a call reached live nodes twice");
     let failed: Vec<usize> = (0..3).map(|node| stage.seen(node).len()).collect();
     ensure!(failed.iter().skip(1).all(|n| *n > 0), "no call met a failing node: {failed:?}");
+    // Without an ejection nearly all calls would: a node that answers nothing carries nothing, so it is the least loaded.
+    ensure!((3..60).contains(&failed[0]), "{} calls met the silent node", failed[0]);
     ensure!(stage.leases()? == u64::from(CALLS), "{} leases", stage.leases()?);
     stage.wait_empty(Duration::from_secs(5))?;
     println!("    {CALLS} calls up with loads {loads:?}; failing nodes saw {failed:?} first");
     Ok(())
+}
+
+fn pause(lab: &Lab) -> Result<()> {
+    leave_alone(lab, Version::System, false)
+}
+
+fn pause_http(lab: &Lab) -> Result<()> {
+    leave_alone(lab, Version::System, true)
+}
+
+fn pause_6(lab: &Lab) -> Result<()> {
+    leave_alone(lab, Version::New, false)
+}
+
+/// One node answers 503 with Retry-After: the calls after the first go elsewhere at once.
+fn leave_alone(lab: &Lab, version: Version, http: bool) -> Result<()> {
+    const CALLS: u32 = 40;
+    let nodes = vec![
+        Stand { scenario: "node-503-retry-after.xml", capacity: 1000 },
+        Stand { scenario: "node.xml", capacity: 100 },
+    ];
+    let stage = Stage::set(lab, Plan { version, http, ..Plan::new(nodes) })?;
+    let call = stage.call("caller", 0, "caller.xml").calls(CALLS).rate(10).limit(CALLS);
+    let stats = call.hold(Duration::from_secs(1)).start(lab)?.success(LIMIT)?;
+    ensure!(stats.successful() == u64::from(CALLS), "{stats:?}");
+    let seen = stage.seen(0).len();
+    ensure!((1..=3).contains(&seen), "{seen} calls met a node that had asked for a pause");
+    println!("    {CALLS} calls, {seen} of them met the node that asked for a pause");
+    stage.wait_empty(Duration::from_secs(5)).map(|_| ())
 }
 
 /// A caller who hears ringing may already be in a queue: the node's failure is the call's.

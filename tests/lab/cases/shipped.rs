@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
 /// Switches that need nothing but Kamailio's own modules; each alone, and all together.
 const SWITCHES: [&str; 8] = [
     "WITH_MQS_HTTP",
+    "WITH_MQS_RR",
     "WITH_MQS_STATIC",
     "WITH_TCP",
     "WITH_RTPENGINE",

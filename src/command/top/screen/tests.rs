@@ -40,6 +40,12 @@ fn node(pool: &str, id: &str, state: &str, load: u32, capacity: u32) -> NodeInfo
         occupancy: f64::from(load) / f64::from(capacity),
         slot: 0,
         stale: false,
+        health: "up".to_owned(),
+        health_since_ms: 0,
+        health_until_ms: None,
+        health_why: String::new(),
+        overruled: false,
+        effective_capacity: capacity,
     }
 }
 

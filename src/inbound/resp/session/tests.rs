@@ -172,7 +172,7 @@ fn questions_are_read_and_malformed_ones_refused() {
     }
     assert_eq!(
         session.take(&command("FAIL t code=503")),
-        Step::Settle(Verb::Fail, "t".to_owned(), BranchAsk { branch: None, code: Some(503) })
+        Step::Settle(Verb::Fail, "t".to_owned(), BranchAsk { branch: None, code: Some(503), retry: None })
     );
     assert_eq!(session.take(&command("NODES")), Step::Nodes(None));
     assert_eq!(session.take(&command("EXPLAIN c")), Step::Decision("c".parse().unwrap()));
