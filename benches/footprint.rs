@@ -135,7 +135,7 @@ impl Helper {
         let (socket, http) = (lab.path("mqs.sock"), std::net::SocketAddr::from((lab.address(), 8080)));
         let secret = lab.write("secret", "0123456789abcdef0123456789abcdef\n")?;
         let mut text = format!(
-            "[store]\nurl = {store:?}\n[token]\nsecret_file = {secret:?}\n[listen]\nresp = [\"unix:{}\"]\nhttp = [\"{http}\"]\n[[pool]]\nname = \"default\"\n",
+            "[store]\nurl = {store:?}\ntimeout_ms = 1000\n[dispatch]\npick_deadline_ms = 1000\n[token]\nsecret_file = {secret:?}\n[listen]\nresp = [\"unix:{}\"]\nhttp = [\"{http}\"]\n[[pool]]\nname = \"default\"\n",
             socket.display(),
         );
         for node in 1..=NODES {

@@ -113,7 +113,7 @@ fn measure(lab: &Lab) -> Result<()> {
         case("resp_redis", Way::Resp(&shared), vec![&shared.process, &redis.process])?,
     ];
     support::pin(CLIENT_CORE);
-    let rounds = full_or_quick(5, 1);
+    let rounds = full_or_quick(3, 1);
     {
         let _nodes: Vec<Node> = nodes.iter().map(|node| Node::start(node, RINGS)).collect::<Result<_>>()?;
         for _ in 0..rounds {
@@ -176,7 +176,7 @@ impl Case<'_> {
     /// From INVITE to 180, one call at a time.
     fn delays(&mut self, from: SocketAddrV4) -> Result<()> {
         let caller = Caller::start(from, self.proxy.address())?;
-        let calls = full_or_quick(400, 150);
+        let calls = full_or_quick(300, 100);
         for _ in 0..calls {
             let id = caller.dial();
             net::wait_until("an answer", Duration::from_secs(5), || Ok(caller.quiet()))?;
@@ -205,7 +205,7 @@ impl Case<'_> {
     /// The highest rate at which no call fails and (almost) nothing is sent twice, to 4 %.
     fn highest(&mut self, lab: &Lab, from: SocketAddrV4) -> Result<()> {
         const STEP: f64 = 1.04;
-        let seconds = full_or_quick(3.0, 1.5);
+        let seconds = full_or_quick(2.5, 1.5);
         let clean = |rate: f64| Ok::<bool, anyhow::Error>(self.try_rate(lab, from, rate, seconds)?.clean);
         let start = self.cps.last().copied();
         let (mut low, mut high) = match start {

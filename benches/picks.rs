@@ -129,6 +129,7 @@ fn record(number: usize) -> NodeRecord {
         zone: None,
         tags: BTreeSet::new(),
         state: NodeState::Active,
+        health: Default::default(),
     };
     NodeRecord { node: Arc::new(node), file_digest: None, since: EpochMs(0) }
 }

@@ -119,7 +119,7 @@ impl Pool {
                 return Ok(());
             }
             if let Written::Done(version) = self.write(&view, &nodes).await? {
-                self.tell(&view, &nodes, version);
+                self.say_changes(&view, &nodes, version);
                 return self.refresh().await.map(|_| ());
             }
         }
@@ -147,7 +147,7 @@ impl Pool {
         nodes
     }
 
-    fn tell(&self, view: &View, nodes: &[NodeRecord], version: u64) {
+    fn say_changes(&self, view: &View, nodes: &[NodeRecord], version: u64) {
         for (old, new) in view.nodes.iter().zip(nodes) {
             let (id, health) = (&new.node.id, &new.node.health);
             if old.node.health.condition == health.condition {

@@ -3,8 +3,8 @@
 //! * [`Dispatcher`]: the whole of it, for whoever brings questions
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
-//! * [`ledger`]: the leases that this instance answered for, for a store that forgets
 //! * [`health`]: what calls and probes tell of nodes
+//! * [`ledger`]: the leases that this instance answered for, for a store that forgets
 //! * [`nodes`]: nodes from the file and at run time · [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;

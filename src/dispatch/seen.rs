@@ -33,10 +33,10 @@ pub struct Pool {
     pub settings: PoolSettings,
     /// Answers while the store is away.
     pub degraded: Degraded,
-    /// The leases that this instance answered for.
-    pub ledger: Ledger,
     /// What was noticed of its nodes.
     pub(super) watches: Watches,
+    /// The leases that this instance answered for.
+    pub ledger: Ledger,
     line: Arc<Line>,
     seen: Arc<ArcSwap<Seen>>,
     /// One change of the definitions, or one new view, at a time.

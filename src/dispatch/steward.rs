@@ -141,7 +141,7 @@ impl Pool {
                 self.degraded.adopted(&[], held_ms, clock::wall());
                 break;
             }
-            self.say(&batch).await?;
+            self.tell(&batch).await?;
             info!(pool = %self.id, count = leases.len(), "answers given without the store are known to it now");
             self.degraded.adopted(&leases, held_ms, clock::wall());
         }
@@ -179,7 +179,7 @@ impl Pool {
                 break;
             }
             let owed = self.ledger.owed(ADOPT_MAX, clock::wall());
-            match self.say(&owed).await {
+            match self.tell(&owed).await {
                 Ok(said) => {
                     self.ledger.paid(&owed, &said, self.settings.rules.life, clock::wall());
                     given += said.iter().filter(|said| matches!(said, Settled::Adopted)).count();
@@ -211,7 +211,7 @@ impl Pool {
         Ok(())
     }
 
-    async fn say(&self, batch: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
+    async fn tell(&self, batch: &[SettleOne]) -> Result<Vec<Settled>, StoreError> {
         let seen = self.seen();
         self.observe("settle", self.store().settle(&self.id, &self.settings.rules, &seen.view, batch)).await
     }

@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Switches that need nothing but Kamailio's own modules; each alone, and all together.
-const SWITCHES: [&str; 8] = [
+const SWITCHES: [&str; 9] = [
     "WITH_MQS_HTTP",
     "WITH_MQS_RR",
     "WITH_MQS_STATIC",
