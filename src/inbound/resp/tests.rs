@@ -271,6 +271,8 @@ async fn while_the_store_is_away_lookups_are_answered_and_verbs_are_errors() {
     let nodes = talk.heard().await;
     assert!(nodes.contains("\"id\":\"ast2\"") && nodes.matches("\"stale\":true").count() == 2, "{nodes}");
     talk.far.away.store(false, Ordering::Relaxed);
+    // The breaker may have opened: it is asked again within a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     talk.say(&format!("CONFIRM {token}\r\nNODES\r\n")).await;
     let back = talk.heard().await;
     assert!(back.contains("OK confirmed") && back.contains("\"stale\":false"), "{back}");
