@@ -239,7 +239,7 @@ impl Dispatcher {
         outcome: Outcome,
     ) -> Option<String> {
         let seen = pool.seen();
-        let issued = clock::wall();
+        let issued = seen.store_clock();
         // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
         let nodes: Vec<_> = slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| &n.node).collect();
         let token = |(attempt, node): (u8, &&Arc<Node>)| {

@@ -10,6 +10,8 @@
 //! | `process` | one child: its log, readiness, signals, end |
 //! | `net` | addresses, ports, a few lines of HTTP; the clock |
 //! | `redis`, `mqs`, `kamailio`, `asterisk`, `sipp` | one real part each |
+//! | `store` | the Redis that helpers share: alone, behind Sentinels, a cluster; how the judge reads it |
+//! | `clock` | another time for one process |
 //! | `resp`, `relay` | a RESP client; a relay that delays, drops and cuts |
 //! | `cases` | the tests |
 #![allow(missing_docs, dead_code)]
@@ -17,16 +19,22 @@
 
 mod asterisk;
 mod cases;
+mod clock;
 mod kamailio;
 mod mqs;
 mod net;
 mod parts;
 mod process;
 mod redis;
+#[path = "../support/redis_groups.rs"]
+mod redis_groups;
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 mod relay;
 mod resp;
 mod room;
 mod sipp;
+mod store;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -2,27 +2,25 @@
 //! MQS's own word counts for nothing here, but for how many answers it says it gave by itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
 
 use super::stage::POOL;
-use crate::net::epoch_s;
-use crate::resp::{Reply, Resp};
+use crate::resp::Reply;
 use crate::sipp::Sipp;
+use crate::store::Reader;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
-/// A lease begins before the call is at its node, and its end is told beside the BYE: so much is no disagreement.
-const GRACE_S: f64 = 0.3;
-
 /// The counts are true again once they have been so for this long.
 const STEADY_S: f64 = 2.0;
+
+/// After that, what is shorter is not the fault's doing: a machine that was busy for a moment.
+const BLIP_S: f64 = 0.5;
 
 /// The bits of a score that are the expiry (`store/redis/common.lua`).
 const SLOT: u64 = 1 << 42;
@@ -49,19 +47,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(redis: &Path) -> Sampler {
+    pub fn start(mut store: Reader) -> Sampler {
         let ended = Arc::new(AtomicBool::new(false));
-        let (stop, redis) = (Arc::clone(&ended), redis.to_owned());
+        let stop = Arc::clone(&ended);
         let thread = thread::spawn(move || {
-            let (mut samples, mut client) = (Vec::new(), None);
+            let mut samples = Vec::new();
             while !stop.load(Ordering::SeqCst) {
-                // While Redis is away there is nothing to be seen.
-                client = client.or_else(|| Resp::unix(&redis).ok());
-                match client.as_mut().map(sample) {
-                    Some(Ok(sample)) => samples.push(sample),
-                    Some(Err(_)) => client = None,
-                    None => {}
-                }
+                // While the store is away there is nothing to be seen.
+                samples.extend(sample(&mut store));
                 thread::sleep(SAMPLE_EVERY);
             }
             samples
@@ -82,11 +75,11 @@ impl Drop for Sampler {
     }
 }
 
-fn sample(redis: &mut Resp) -> Result<Sample> {
+fn sample(store: &mut Reader) -> Result<Sample> {
     const READ: &str =
         "local t=redis.call('TIME') return {t[1],t[2],redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES')}";
     let key = format!("{{mqs:p:{POOL}}}:own");
-    let reply = redis.call(&["EVAL", READ, "1", &key])?;
+    let reply = store.eval(READ, &key, "")?;
     let Reply::Array(parts) = &reply else { bail!("{reply:?}") };
     let [seconds, micros, Reply::Array(list)] = parts.as_slice() else { bail!("{reply:?}") };
     let at = seconds.text()?.parse::<f64>()? + micros.text()?.parse::<f64>()? / 1e6;
@@ -135,18 +128,25 @@ pub struct Wrong {
     pub extra: usize,
 }
 
-pub fn compare(sample: &Sample, calls: &[Call]) -> Wrong {
+impl Wrong {
+    pub fn nothing(self) -> bool {
+        self == Wrong::default()
+    }
+}
+
+/// A lease begins before the call is at its node, and its end is told beside the BYE: `grace_s` is no disagreement.
+pub fn compare(sample: &Sample, calls: &[Call], grace_s: f64) -> Wrong {
     let mut may: BTreeSet<(&str, usize)> = BTreeSet::new();
     let mut wrong = Wrong::default();
     for call in calls {
         let lease = call.lease.as_deref();
         if let Some(lease) = lease
-            && call.from < sample.at + GRACE_S
-            && call.to > sample.at - GRACE_S
+            && call.from < sample.at + grace_s
+            && call.to > sample.at - grace_s
         {
             may.insert((lease, call.node));
         }
-        let is_up = call.from < sample.at - GRACE_S && call.to > sample.at + GRACE_S;
+        let is_up = call.from < sample.at - grace_s && call.to > sample.at + grace_s;
         let counted = lease.and_then(|lease| sample.live.get(lease)) == Some(&call.node);
         wrong.missing += usize::from(is_up && !counted);
     }
@@ -163,143 +163,15 @@ pub fn doubled(calls: &[Call]) -> usize {
     seen.values().filter(|places| places.len() > 1).count()
 }
 
-/// What was measured of one fault.
-#[derive(Clone, Debug, Default)]
-pub struct Row {
-    pub fault: String,
-    pub calls: u64,
-    /// As the callers count them.
-    pub failed: u64,
-    /// The SIP codes of refusals, and how often.
-    pub refused: BTreeMap<String, u64>,
-    pub doubled: usize,
-    /// As MQS counts them.
-    pub degraded: u64,
-    /// Calls that came without a lease: from Kamailio's own list.
-    pub unleased: usize,
-    /// The worst moment after the fault began.
-    pub missing_max: usize,
-    pub extra_max: usize,
-    /// The worst moment before the fault: a busy machine tells ends late. As much is no disagreement afterwards either.
-    pub noise: Wrong,
-    /// From the end of the fault until every live lease was that of a call up on that node, and the other way round.
-    pub true_again_s: f64,
-    /// From the last call's end until no lease was live, and how many were left at last.
-    pub empty_s: f64,
-    pub residue: u64,
-}
-
-impl Row {
-    /// Reads what happened after `begin`; `end` is when the fault was over. Gives a line a sample, for who wants to know more.
-    pub fn judge(&mut self, samples: &[Sample], calls: &[Call], begin: f64, end: f64) -> String {
-        let mut trace = "after_s,missing,extra,live\n".to_owned();
-        self.doubled = doubled(calls);
-        self.unleased = calls.iter().filter(|call| call.lease.is_none()).count();
-        for sample in samples {
-            let wrong = compare(sample, calls);
-            let (after, live) = (sample.at - end, sample.live.len());
-            trace.push_str(&format!("{after:.2},{},{},{live}\n", wrong.missing, wrong.extra));
-            if sample.at < begin {
-                self.noise.missing = self.noise.missing.max(wrong.missing);
-                self.noise.extra = self.noise.extra.max(wrong.extra);
-                continue;
-            }
-            self.missing_max = self.missing_max.max(wrong.missing);
-            self.extra_max = self.extra_max.max(wrong.extra);
-            let differs = wrong.missing > self.noise.missing || wrong.extra > self.noise.extra;
-            // Right for so long together: what comes later is not the fault's doing.
-            if differs && after < self.true_again_s + STEADY_S {
-                self.true_again_s = after.max(0.0);
-            }
+/// When the counts were true again: the end of the last disagreement, in the time of `seen` (when, and whether they differ;
+/// the fault is over at 0). What comes after a while without any, and is short, does not count.
+pub fn true_again(seen: &[(f64, bool)]) -> f64 {
+    let mut until = 0.0_f64;
+    for stretch in seen.chunk_by(|(_, one), (_, next)| one == next) {
+        let (Some((from, differ)), Some((to, _))) = (stretch.first(), stretch.last()) else { continue };
+        if *differ && *to > 0.0 && (*from < until + STEADY_S || to - from >= BLIP_S) {
+            until = *to;
         }
-        trace
     }
-
-    pub fn line(&self) -> String {
-        format!(
-            "{}: {} calls, {} failed {:?}, {} doubled, {} degraded, {} without a lease, at worst {} calls uncounted and {} \
-             leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {} (before the fault: {}, {})",
-            self.fault,
-            self.calls,
-            self.failed,
-            self.refused,
-            self.doubled,
-            self.degraded,
-            self.unleased,
-            self.missing_max,
-            self.extra_max,
-            self.true_again_s,
-            self.empty_s,
-            self.residue,
-            self.noise.missing,
-            self.noise.extra
-        )
-    }
-
-    /// Adds the row to the results of this run, where `MQS_LAB_RESULTS` names a directory for them.
-    pub fn publish(&self) -> Result<()> {
-        static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
-        let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.push(self.clone());
-        let Some(directory) = std::env::var_os("MQS_LAB_RESULTS").map(PathBuf::from) else { return Ok(()) };
-        std::fs::create_dir_all(&directory)?;
-        let (date, cores) = (today(), thread::available_parallelism().map(usize::from).unwrap_or(0));
-        let place = |ending: &str| directory.join(format!("faults-{date}.{ending}"));
-        let list: Vec<serde_json::Value> = rows.iter().map(Row::json).collect();
-        let whole = json!({ "date": date, "cores": cores, "grace_s": GRACE_S, "rows": list });
-        std::fs::write(place("json"), format!("{whole:#}\n"))?;
-        std::fs::write(place("md"), markdown(&rows, &date, cores)).context("writing the results")
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "fault": self.fault, "calls": self.calls, "failed": self.failed, "refused": self.refused,
-            "doubled": self.doubled, "degraded": self.degraded, "unleased": self.unleased,
-            "missing_max": self.missing_max, "extra_max": self.extra_max,
-            "true_again_s": tenths(self.true_again_s), "empty_s": tenths(self.empty_s), "residue": self.residue,
-            "noise": { "missing": self.noise.missing, "extra": self.noise.extra },
-        })
-    }
-}
-
-fn markdown(rows: &[Row], date: &str, cores: usize) -> String {
-    let mut text = format!(
-        "# Faults, {date}\n\nWritten by `make lab-full` on {cores} cores; the columns are explained in \
-         [failure-modes.md](../failure-modes.md#measured).\n\n\
-         | fault | calls | failed | doubled | degraded | without a lease | uncounted, at worst | leases without a call, at worst \
-         | true again after (s) | empty after (s) | residue |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
-    );
-    for row in rows {
-        text.push_str(&format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} |\n",
-            row.fault,
-            row.calls,
-            row.failed,
-            row.doubled,
-            row.degraded,
-            row.unleased,
-            row.missing_max,
-            row.extra_max,
-            row.true_again_s,
-            row.empty_s,
-            row.residue
-        ));
-    }
-    text
-}
-
-fn tenths(seconds: f64) -> f64 {
-    (seconds * 10.0).round() / 10.0
-}
-
-/// The date in UTC, `2026-07-01`, by the civil calendar's 400-year cycle.
-fn today() -> String {
-    let days = (epoch_s() / 86_400.0) as i64 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    format!("{}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
+    until
 }

@@ -6,6 +6,8 @@ mod failure;
 pub mod faults;
 mod harness;
 mod judge;
+mod machine;
+mod row;
 mod shipped;
 mod stage;
 
@@ -16,5 +18,6 @@ pub fn all() -> Vec<Case> {
     if let Some(case) = harness::hanging_case() {
         return vec![case];
     }
-    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, faults::CASES, shipped::CASES].concat()
+    [harness::CASES, asterisk::CASES, dispatch::CASES, failure::CASES, &faults::cases(), shipped::CASES]
+        .concat()
 }

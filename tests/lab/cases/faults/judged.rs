@@ -1,0 +1,110 @@
+//! The judge, judged: what is wrong is seen, and what a busy machine does is not taken for it.
+
+use anyhow::{Result, ensure};
+
+use super::limits::within;
+use crate::Case;
+use crate::cases::judge::{Call, Sample, Wrong, compare, doubled, true_again};
+use crate::cases::machine::Machine;
+use crate::cases::row::Row;
+use crate::room::Lab;
+
+pub const CASES: &[Case] = &[
+    Case { name: "faults::the_judge_sees_what_is_wrong", needs: &[], run: judge_sees },
+    Case { name: "faults::the_limits_hold_what_is_wrong", needs: &[], run: limits_hold },
+    Case { name: "faults::a_busy_machine_is_no_fault", needs: &[], run: busy_machine },
+];
+
+const GRACE_S: f64 = 0.3;
+
+fn call(id: &str, node: usize, lease: Option<&str>) -> Call {
+    Call { id: id.to_owned(), node, lease: lease.map(str::to_owned), from: 10.0, to: 20.0 }
+}
+
+fn sample(at: f64, live: &[(&str, usize)]) -> Sample {
+    Sample { at, live: live.iter().map(|(lease, slot)| ((*lease).to_owned(), *slot)).collect() }
+}
+
+fn judge_sees(_: &Lab) -> Result<()> {
+    let calls = [call("a", 0, Some("l1")), call("b", 1, Some("l2")), call("c", 1, None)];
+    for (what, sample, missing, extra) in [
+        ("all but the call without a lease", sample(15.0, &[("l1", 0), ("l2", 1)]), 1, 0),
+        ("a lease on another node", sample(15.0, &[("l1", 0), ("l2", 0)]), 2, 1),
+        ("a lease too few", sample(15.0, &[("l1", 0)]), 2, 0),
+        ("a lease of nobody", sample(15.0, &[("l1", 0), ("l2", 1), ("l3", 1)]), 1, 1),
+        ("before the calls", sample(5.0, &[("l1", 0)]), 0, 1),
+        ("at their end", sample(20.1, &[("l1", 0)]), 0, 0),
+        ("after their end", sample(25.0, &[("l1", 0)]), 0, 1),
+    ] {
+        let wrong = compare(&sample, &calls, GRACE_S);
+        ensure!(wrong == Wrong { missing, extra }, "{what}: {wrong:?}");
+    }
+    ensure!(doubled(&calls) == 0);
+    let twice = [call("a", 0, Some("l1")), call("a", 1, Some("l1")), call("b", 0, Some("l2"))];
+    ensure!(doubled(&twice) == 1, "a call at two nodes is not seen");
+    Ok(())
+}
+
+/// Ten samples a second from the end of the fault on, wrong in these spans.
+fn seen(wrong: &[(f64, f64)]) -> f64 {
+    let samples = (0..100).map(|n| f64::from(n) / 10.0);
+    let samples = samples.map(|at| (at, wrong.iter().any(|(from, to)| (*from..*to).contains(&at))));
+    true_again(&samples.collect::<Vec<_>>())
+}
+
+/// Each criterion by itself, on a machine with nothing else to do.
+fn limits_hold(_: &Lab) -> Result<()> {
+    for (what, wrong, from, to) in [
+        ("never", &[][..], 0.0, 0.0),
+        ("for a second", &[(0.0, 1.05)], 1.0, 1.0),
+        ("with a short peace in it", &[(0.0, 1.05), (2.0, 3.05)], 3.0, 3.0),
+        ("a blip, much later", &[(0.0, 1.05), (6.0, 6.25)], 1.0, 1.0),
+        ("again, much later, and not for a moment only", &[(0.0, 1.05), (6.0, 7.05)], 7.0, 7.0),
+        ("to the end", &[(4.0, 10.0)], 9.8, 10.0),
+    ] {
+        let until = seen(wrong);
+        ensure!((from - 0.06..to + 0.06).contains(&until), "wrong {what}: true again after {until}");
+    }
+    let good = Row { calls: 1140, true_again_s: 4.9, ..Row::default() };
+    let limits = within(5.0);
+    limits.check(&good)?;
+    for (what, row) in [
+        ("a call that failed", Row { failed: 1, ..good.clone() }),
+        ("a call with two leases", Row { doubled: 1, ..good.clone() }),
+        ("a lease that is left", Row { residue: 1, ..good.clone() }),
+        ("counts that are wrong too long", Row { true_again_s: 5.1, ..good.clone() }),
+        ("calls that were not made", Row { calls: 900, ..good.clone() }),
+    ] {
+        ensure!(limits.check(&row).is_err(), "nobody minds {what}");
+    }
+    Ok(())
+}
+
+fn busy_machine(_: &Lab) -> Result<()> {
+    let calls = [call("a", 0, Some("l1"))];
+    let told_late = |late: f64| sample(20.0 + late, &[("l1", 0)]);
+    let idle = Machine::seen(vec![(20.0, 0.002)], &[&told_late(0.2)], &calls)?;
+    ensure!(idle.slowness() < 1.1 && idle.excuses(1000) == 0, "{idle:?}");
+    // An end that is told 0.5 s late before the fault may be told 1.2 s late afterwards, and all takes longer.
+    let slow = Machine::seen(Vec::new(), &[&told_late(0.5)], &calls)?;
+    ensure!((slow.grace_s(25.0) - 1.2).abs() < 0.01 && slow.slowness() > 2.9, "{slow:?}");
+    ensure!(slow.excuses(1000) == 0, "a call failed, though nobody was starved");
+    // Late by 100 ms at one moment: then, and not at other times.
+    let stalled = Machine::seen(vec![(20.0, 0.1), (30.0, 0.0)], &[&told_late(0.2)], &calls)?;
+    ensure!((stalled.grace_s(20.5) - 0.6).abs() < 0.01 && stalled.grace_s(30.0) < 0.31, "{stalled:?}");
+    ensure!(stalled.excuses(1000) == 10 && idle.clone().missed_before(1, 0).excuses(1000) == 10);
+    // However slow: a lease that stays is one that stays, calls that fail by the dozen fail, and two leases are two.
+    ensure!(Machine::seen(Vec::new(), &[&told_late(1.6)], &calls).is_err(), "a lease that stays is not seen");
+    let good = Row { calls: 1001, machine: stalled, ..Row::default() };
+    let limits = within(5.0);
+    limits.check(&Row { failed: 10, true_again_s: 9.9, ..good.clone() })?;
+    for row in [
+        Row { failed: 11, ..good.clone() },
+        Row { true_again_s: 10.2, ..good.clone() },
+        Row { doubled: 1, ..good.clone() },
+        Row { residue: 1, ..good.clone() },
+    ] {
+        ensure!(limits.check(&row).is_err(), "excused: {}", row.line());
+    }
+    Ok(())
+}

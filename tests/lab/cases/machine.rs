@@ -1,0 +1,121 @@
+//! How busy the machine was while a fault was measured: what depends on time is held against that, not against a machine that
+//! has nothing else to do.
+//!
+//! Two things tell: how late the counts followed the calls *before* the fault, and how late a thread ran that wanted to run
+//! all the time. Nothing here excuses a second lease or one that stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::judge::{Call, Sample, compare};
+use crate::net::{epoch_s, now};
+
+/// On a machine with nothing else to do.
+const GRACE_S: f64 = 0.3;
+
+/// However busy it is: what takes longer is MQS's doing.
+const GRACE_MAX_S: f64 = 1.5;
+
+/// The graces that are tried on what was seen before the fault.
+const GRACES_S: [f64; 5] = [GRACE_S, 0.45, 0.6, 0.75, GRACE_MAX_S];
+
+/// A word passes through so many programs before it is counted, and each may have to wait for the processor.
+const HOPS: f64 = 3.0;
+
+/// Half of what Kamailio waits for its helper (`MQS_CMD_TIMEOUT_MS`): who is so late may miss it.
+const STARVED_S: f64 = 0.075;
+
+const BEAT: Duration = Duration::from_millis(20);
+
+/// A thread that wants to run every 20 ms, and writes down how late it was.
+pub struct Pulse {
+    ended: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<Vec<(f64, f64)>>>,
+}
+
+impl Pulse {
+    pub fn start() -> Pulse {
+        let ended = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&ended);
+        let thread = thread::spawn(move || {
+            let mut beats = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                let asleep = now();
+                thread::sleep(BEAT);
+                beats.push((epoch_s(), asleep.elapsed().saturating_sub(BEAT).as_secs_f64()));
+            }
+            beats
+        });
+        Pulse { ended, thread: Some(thread) }
+    }
+
+    pub fn stop(mut self) -> Result<Vec<(f64, f64)>> {
+        self.ended.store(true, Ordering::SeqCst);
+        let beats = self.thread.take().context("the pulse was stopped before")?.join();
+        beats.map_err(|_| anyhow::anyhow!("the pulse panicked"))
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the machine was like during one run.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// When, and how late.
+    beats: Vec<(f64, f64)>,
+    /// What the counts needed before the fault.
+    base_s: f64,
+    /// A deadline was missed, or a call failed, before there was a fault.
+    slow_before: bool,
+}
+
+impl Machine {
+    /// By the samples before the fault. An error: they were wrong, however much time is given.
+    pub fn seen(beats: Vec<(f64, f64)>, before: &[&Sample], calls: &[Call]) -> Result<Machine> {
+        let is_enough = |grace: &f64| before.iter().all(|sample| compare(sample, calls, *grace).nothing());
+        let needed = GRACES_S.into_iter().find(is_enough);
+        let worst =
+            before.iter().map(|sample| compare(sample, calls, GRACE_MAX_S)).find(|wrong| !wrong.nothing());
+        ensure!(needed.is_some(), "wrong before the fault, even with {GRACE_MAX_S} s of grace: {worst:?}");
+        let needed = needed.unwrap_or(GRACE_MAX_S);
+        // A few seconds do not show the worst.
+        let base_s = if needed > GRACE_S { (2.0 * needed).min(GRACE_MAX_S) } else { GRACE_S };
+        Ok(Machine { beats, base_s, slow_before: false })
+    }
+
+    /// What was answered late, or failed, before the fault.
+    pub fn missed_before(mut self, degraded: u64, failed: u64) -> Machine {
+        self.slow_before = degraded + failed > 0;
+        self
+    }
+
+    /// So much is no disagreement at this moment.
+    pub fn grace_s(&self, at: f64) -> f64 {
+        let near = self.beats.iter().filter(|(beat, _)| (beat - at).abs() < 1.0);
+        let late = near.map(|(_, late)| *late).fold(0.0, f64::max);
+        (self.base_s + HOPS * late).min(GRACE_MAX_S)
+    }
+
+    /// The most that a thread was late.
+    pub fn late_s(&self) -> f64 {
+        self.beats.iter().map(|(_, late)| *late).fold(0.0, f64::max)
+    }
+
+    /// How many times longer than on an idle machine things may take: 1 to 3.
+    pub fn slowness(&self) -> f64 {
+        ((self.base_s + HOPS * self.late_s()) / GRACE_S).clamp(1.0, 3.0)
+    }
+
+    /// How many of these calls may fail for want of CPU: none on a machine that is not starved.
+    pub fn excuses(&self, calls: u64) -> u64 {
+        if self.slow_before || self.late_s() > STARVED_S { calls / 100 } else { 0 }
+    }
+}
