@@ -16,6 +16,9 @@ use crate::store::Reader;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
+/// The node logs the BYE when it has taken it, which is after it was told of in the other direction.
+const END_S: f64 = 0.3;
+
 /// The counts are true again once they have been so for this long.
 const STEADY_S: f64 = 2.0;
 
@@ -134,7 +137,8 @@ impl Wrong {
     }
 }
 
-/// A lease begins before the call is at its node, and its end is told beside the BYE: `grace_s` is no disagreement.
+/// A lease begins before its call is at the node and is ended after the BYE, so it is only there too long, and then up to
+/// `grace_s`. What a call lacks after its first `grace_s` it lacks.
 pub fn compare(sample: &Sample, calls: &[Call], grace_s: f64) -> Wrong {
     let mut may: BTreeSet<(&str, usize)> = BTreeSet::new();
     let mut wrong = Wrong::default();
@@ -146,7 +150,7 @@ pub fn compare(sample: &Sample, calls: &[Call], grace_s: f64) -> Wrong {
         {
             may.insert((lease, call.node));
         }
-        let is_up = call.from < sample.at - grace_s && call.to > sample.at + grace_s;
+        let is_up = call.from < sample.at - grace_s && call.to > sample.at + END_S;
         let counted = lease.and_then(|lease| sample.live.get(lease)) == Some(&call.node);
         wrong.missing += usize::from(is_up && !counted);
     }

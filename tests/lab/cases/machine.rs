@@ -17,14 +17,17 @@ use crate::net::{epoch_s, now};
 /// On a machine with nothing else to do.
 const GRACE_S: f64 = 0.3;
 
-/// However busy it is: what takes longer is MQS's doing.
-const GRACE_MAX_S: f64 = 1.5;
+/// However busy it is: a word that missed its deadline is kept by Kamailio and told again within a second or two.
+const GRACE_MAX_S: f64 = 3.0;
 
 /// The graces that are tried on what was seen before the fault.
-const GRACES_S: [f64; 5] = [GRACE_S, 0.45, 0.6, 0.75, GRACE_MAX_S];
+const GRACES_S: [f64; 6] = [GRACE_S, 0.45, 0.6, 0.9, 1.5, GRACE_MAX_S];
 
 /// A word passes through so many programs before it is counted, and each may have to wait for the processor.
 const HOPS: f64 = 3.0;
+
+/// `store.timeout_ms`: what takes longer is told again later.
+const DEADLINE_S: f64 = 0.05;
 
 /// Half of what Kamailio waits for its helper (`MQS_CMD_TIMEOUT_MS`): who is so late may miss it.
 const STARVED_S: f64 = 0.075;
@@ -99,9 +102,9 @@ impl Machine {
 
     /// So much is no disagreement at this moment.
     pub fn grace_s(&self, at: f64) -> f64 {
-        let near = self.beats.iter().filter(|(beat, _)| (beat - at).abs() < 1.0);
-        let late = near.map(|(_, late)| *late).fold(0.0, f64::max);
-        (self.base_s + HOPS * late).min(GRACE_MAX_S)
+        let near = self.beats.iter().filter(|(beat, _)| (at - GRACE_MAX_S..at + 1.0).contains(beat));
+        let late = HOPS * near.map(|(_, late)| *late).fold(0.0, f64::max);
+        if late > DEADLINE_S { GRACE_MAX_S } else { self.base_s + late }
     }
 
     /// The most that a thread was late.
@@ -114,8 +117,9 @@ impl Machine {
         ((self.base_s + HOPS * self.late_s()) / GRACE_S).clamp(1.0, 3.0)
     }
 
-    /// How many of these calls may fail for want of CPU: none on a machine that is not starved.
+    /// How many of these calls may fail for want of CPU: none on a machine that is not starved. On one that is, a Kamailio may
+    /// take its helper for away for a second.
     pub fn excuses(&self, calls: u64) -> u64 {
-        if self.slow_before || self.late_s() > STARVED_S { calls / 100 } else { 0 }
+        if self.slow_before || self.late_s() > STARVED_S { calls / 20 } else { 0 }
     }
 }

@@ -89,17 +89,17 @@ fn busy_machine(_: &Lab) -> Result<()> {
     let slow = Machine::seen(Vec::new(), &[&told_late(0.5)], &calls)?;
     ensure!((slow.grace_s(25.0) - 1.2).abs() < 0.01 && slow.slowness() > 2.9, "{slow:?}");
     ensure!(slow.excuses(1000) == 0, "a call failed, though nobody was starved");
-    // Late by 100 ms at one moment: then, and not at other times.
+    // Late by 100 ms at one moment: deadlines were missed then, and not at other times.
     let stalled = Machine::seen(vec![(20.0, 0.1), (30.0, 0.0)], &[&told_late(0.2)], &calls)?;
-    ensure!((stalled.grace_s(20.5) - 0.6).abs() < 0.01 && stalled.grace_s(30.0) < 0.31, "{stalled:?}");
-    ensure!(stalled.excuses(1000) == 10 && idle.clone().missed_before(1, 0).excuses(1000) == 10);
+    ensure!(stalled.grace_s(21.5) > 2.9 && stalled.grace_s(30.0) < 0.31, "{stalled:?}");
+    ensure!(stalled.excuses(1000) == 50 && idle.clone().missed_before(1, 0).excuses(1000) == 50);
     // However slow: a lease that stays is one that stays, calls that fail by the dozen fail, and two leases are two.
-    ensure!(Machine::seen(Vec::new(), &[&told_late(1.6)], &calls).is_err(), "a lease that stays is not seen");
+    ensure!(Machine::seen(Vec::new(), &[&told_late(3.1)], &calls).is_err(), "a lease that stays is not seen");
     let good = Row { calls: 1001, machine: stalled, ..Row::default() };
     let limits = within(5.0);
-    limits.check(&Row { failed: 10, true_again_s: 9.9, ..good.clone() })?;
+    limits.check(&Row { failed: 50, true_again_s: 9.9, ..good.clone() })?;
     for row in [
-        Row { failed: 11, ..good.clone() },
+        Row { failed: 51, ..good.clone() },
         Row { true_again_s: 10.2, ..good.clone() },
         Row { doubled: 1, ..good.clone() },
         Row { residue: 1, ..good.clone() },
