@@ -138,9 +138,10 @@ impl Wrong {
 }
 
 /// A lease begins before its call is at the node and is ended after the BYE, so it is only there too long, and then up to
-/// `grace_s`. What a call lacks after its first `grace_s` it lacks.
+/// `grace_s`. What a call lacks after its first `grace_s` it lacks. In these its lease may be on another node: the store chose
+/// one, and too late, so that the helper had to choose itself; the CONFIRM sets that right.
 pub fn compare(sample: &Sample, calls: &[Call], grace_s: f64) -> Wrong {
-    let mut may: BTreeSet<(&str, usize)> = BTreeSet::new();
+    let (mut may, mut young): (BTreeSet<(&str, usize)>, BTreeSet<&str>) = Default::default();
     let mut wrong = Wrong::default();
     for call in calls {
         let lease = call.lease.as_deref();
@@ -149,13 +150,36 @@ pub fn compare(sample: &Sample, calls: &[Call], grace_s: f64) -> Wrong {
             && call.to > sample.at - grace_s
         {
             may.insert((lease, call.node));
+            if call.from > sample.at - grace_s {
+                young.insert(lease);
+            }
         }
         let is_up = call.from < sample.at - grace_s && call.to > sample.at + END_S;
         let counted = lease.and_then(|lease| sample.live.get(lease)) == Some(&call.node);
         wrong.missing += usize::from(is_up && !counted);
     }
-    wrong.extra = sample.live.iter().filter(|(lease, slot)| !may.contains(&(lease.as_str(), **slot))).count();
+    let is_strange = |(lease, slot): &(&String, &usize)| {
+        !may.contains(&(lease.as_str(), **slot)) && !young.contains(lease.as_str())
+    };
+    wrong.extra = sample.live.iter().filter(is_strange).count();
     wrong
+}
+
+/// Leases that are live and have no call, in words.
+pub fn strangers(sample: &Sample, calls: &[Call], grace_s: f64) -> String {
+    let only =
+        |lease: &String, slot: usize| Sample { at: sample.at, live: HashMap::from([(lease.clone(), slot)]) };
+    let strange =
+        sample.live.iter().filter(|(lease, slot)| compare(&only(lease, **slot), calls, grace_s).extra > 0);
+    let tell = |(lease, slot): (&String, &usize)| {
+        let its = calls.iter().find(|call| call.lease.as_ref() == Some(lease));
+        let its = its.map(|call| {
+            format!("{} from {:.2} to {:.2} at ast{}", call.id, call.from, call.to, call.node + 1)
+        });
+        format!("{lease} on ast{}: {}", slot + 1, its.unwrap_or_else(|| "no call".to_owned()))
+    };
+    let list: Vec<String> = strange.map(tell).collect();
+    format!("at {:.2}: {}", sample.at, list.join(", "))
 }
 
 /// Calls that have more than one lease, or came to more than one node.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
-use super::judge::{Call, Sample, compare};
+use super::judge::{Call, Sample, compare, strangers};
 use crate::net::{epoch_s, now};
 
 /// On a machine with nothing else to do.
@@ -85,9 +85,11 @@ impl Machine {
     pub fn seen(beats: Vec<(f64, f64)>, before: &[&Sample], calls: &[Call]) -> Result<Machine> {
         let is_enough = |grace: &f64| before.iter().all(|sample| compare(sample, calls, *grace).nothing());
         let needed = GRACES_S.into_iter().find(is_enough);
-        let worst =
-            before.iter().map(|sample| compare(sample, calls, GRACE_MAX_S)).find(|wrong| !wrong.nothing());
-        ensure!(needed.is_some(), "wrong before the fault, even with {GRACE_MAX_S} s of grace: {worst:?}");
+        let wrong = before.iter().find(|sample| !compare(sample, calls, GRACE_MAX_S).nothing());
+        if let Some(sample) = wrong {
+            let (wrong, who) = (compare(sample, calls, GRACE_MAX_S), strangers(sample, calls, GRACE_MAX_S));
+            bail!("wrong before the fault, even with {GRACE_MAX_S} s of grace: {wrong:?}, {who}");
+        }
         let needed = needed.unwrap_or(GRACE_MAX_S);
         // A few seconds do not show the worst.
         let base_s = if needed > GRACE_S { (2.0 * needed).min(GRACE_MAX_S) } else { GRACE_S };

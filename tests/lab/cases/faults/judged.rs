@@ -30,6 +30,7 @@ fn judge_sees(_: &Lab) -> Result<()> {
     for (what, sample, missing, extra) in [
         ("all but the call without a lease", sample(15.0, &[("l1", 0), ("l2", 1)]), 1, 0),
         ("a lease on another node", sample(15.0, &[("l1", 0), ("l2", 0)]), 2, 1),
+        ("a lease on another node, at first", sample(10.1, &[("l1", 0), ("l2", 0)]), 0, 0),
         ("a lease too few", sample(15.0, &[("l1", 0)]), 2, 0),
         ("a lease of nobody", sample(15.0, &[("l1", 0), ("l2", 1), ("l3", 1)]), 1, 1),
         ("before the calls", sample(5.0, &[("l1", 0)]), 0, 1),
