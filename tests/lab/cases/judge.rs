@@ -131,12 +131,6 @@ pub struct Wrong {
     pub extra: usize,
 }
 
-impl Wrong {
-    pub fn nothing(self) -> bool {
-        self == Wrong::default()
-    }
-}
-
 /// A lease begins before its call is at the node and is ended after the BYE, so it is only there too long, and then up to
 /// `grace_s`. What a call lacks after its first `grace_s` it lacks. In these its lease may be on another node: the store chose
 /// one, and too late, so that the helper had to choose itself; the CONFIRM sets that right.

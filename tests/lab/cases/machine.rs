@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::judge::{Call, Sample, compare, strangers};
+use super::faults::HELD_S;
+use super::judge::{Call, Sample, Wrong, compare, strangers};
 use crate::net::{epoch_s, now};
 
 /// On a machine with nothing else to do.
@@ -76,30 +77,36 @@ pub struct Machine {
     beats: Vec<(f64, f64)>,
     /// What the counts needed before the fault.
     base_s: f64,
-    /// A deadline was missed, or a call failed, before there was a fault.
-    slow_before: bool,
+    /// Deadlines that were missed, and calls that failed, before there was a fault.
+    missed_before: u64,
+    /// When callers were refused.
+    refused: Vec<f64>,
 }
 
 impl Machine {
-    /// By the samples before the fault. An error: they were wrong, however much time is given.
-    pub fn seen(beats: Vec<(f64, f64)>, before: &[&Sample], calls: &[Call]) -> Result<Machine> {
-        let is_enough = |grace: &f64| before.iter().all(|sample| compare(sample, calls, *grace).nothing());
-        let needed = GRACES_S.into_iter().find(is_enough);
-        let wrong = before.iter().find(|sample| !compare(sample, calls, GRACE_MAX_S).nothing());
-        if let Some(sample) = wrong {
-            let (wrong, who) = (compare(sample, calls, GRACE_MAX_S), strangers(sample, calls, GRACE_MAX_S));
-            bail!("wrong before the fault, even with {GRACE_MAX_S} s of grace: {wrong:?}, {who}");
-        }
-        let needed = needed.unwrap_or(GRACE_MAX_S);
-        // A few seconds do not show the worst.
-        let base_s = if needed > GRACE_S { (2.0 * needed).min(GRACE_MAX_S) } else { GRACE_S };
-        Ok(Machine { beats, base_s, slow_before: false })
+    pub fn new(beats: Vec<(f64, f64)>, missed_before: u64, refused: Vec<f64>) -> Machine {
+        Machine { beats, base_s: GRACE_S, missed_before, refused }
     }
 
-    /// What was answered late, or failed, before the fault.
-    pub fn missed_before(mut self, degraded: u64, failed: u64) -> Machine {
-        self.slow_before = degraded + failed > 0;
-        self
+    /// Learns from the samples before the fault. An error: they were wrong, however much time is given.
+    pub fn learn(mut self, before: &[&Sample], calls: &[Call]) -> Result<Machine> {
+        let wrong =
+            |grace: f64| before.iter().find(|sample| self.differs(sample, compare(sample, calls, grace)));
+        let Some(needed) = GRACES_S.into_iter().find(|grace| wrong(*grace).is_none()) else {
+            let who = wrong(GRACE_MAX_S).map(|sample| strangers(sample, calls, GRACE_MAX_S));
+            bail!("wrong before the fault, even with {GRACE_MAX_S} s of grace: {}", who.unwrap_or_default());
+        };
+        // A few seconds do not show the worst.
+        self.base_s = if needed > GRACE_S { (2.0 * needed).min(GRACE_MAX_S) } else { GRACE_S };
+        Ok(self)
+    }
+
+    /// Whether this is a disagreement. A caller whose Kamailio did not wait for the answer is refused, and leaves a lease that
+    /// was given all the same, until it ends by time.
+    pub fn differs(&self, sample: &Sample, wrong: Wrong) -> bool {
+        let is_recent = |at: &&f64| (sample.at - HELD_S - 1.0..sample.at + 1.0).contains(*at);
+        let left = if self.is_starved() { self.refused.iter().filter(is_recent).count() } else { 0 };
+        wrong.missing > 0 || wrong.extra > left
     }
 
     /// So much is no disagreement at this moment.
@@ -122,6 +129,10 @@ impl Machine {
     /// How many of these calls may fail for want of CPU: none on a machine that is not starved. On one that is, a Kamailio may
     /// take its helper for away for a second.
     pub fn excuses(&self, calls: u64) -> u64 {
-        if self.slow_before || self.late_s() > STARVED_S { calls / 20 } else { 0 }
+        if self.is_starved() { calls / 20 } else { 0 }
+    }
+
+    fn is_starved(&self) -> bool {
+        self.missed_before > 0 || self.late_s() > STARVED_S
     }
 }

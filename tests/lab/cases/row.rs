@@ -56,7 +56,7 @@ impl Row {
             }
             self.missing_max = self.missing_max.max(wrong.missing);
             self.extra_max = self.extra_max.max(wrong.extra);
-            seen.push((after, !wrong.nothing()));
+            seen.push((after, self.machine.differs(sample, wrong)));
         }
         self.true_again_s = true_again(&seen);
         trace

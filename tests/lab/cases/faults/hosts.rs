@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::PARTS;
 use super::limits::{BACK_S, Limits, within};
-use super::trial::{HELD_S, RATE, Trial, hold};
+use super::trial::{RATE, Trial, hold};
+use super::{HELD_S, PARTS};
 use crate::Case;
 use crate::cases::stage::Stage;
 use crate::room::Lab;
@@ -47,8 +47,7 @@ fn helper_killed_without_a_list(lab: &Lab) -> Result<()> {
 }
 
 fn helper_stopped(lab: &Lab) -> Result<()> {
-    let trial =
-        Trial { static_list: true, limits: within(HELD_S as f64 + 2.0), ..Trial::new("helper_stopped") };
+    let trial = Trial { static_list: true, limits: within(HELD_S + 2.0), ..Trial::new("helper_stopped") };
     let row = hold(lab, &trial, |stage| {
         stage.helpers[0].process.signal("STOP")?;
         sleep(Duration::from_secs(5));

@@ -23,6 +23,9 @@ const PARTS_NEW: &[Part] = &[Part::Redis, Part::KamailioNew, Part::Sipp];
 const PARTS_SENTINEL: &[Part] = &[Part::Redis, Part::Sentinel, Part::Kamailio, Part::Sipp];
 const PARTS_CLOCK: &[Part] = &[Part::Redis, Part::FakeTime, Part::Kamailio, Part::Sipp];
 
+/// How long a held lease lives here.
+pub const HELD_S: f64 = 4.0;
+
 pub fn cases() -> Vec<Case> {
     [judged::CASES, redis::CASES, groups::CASES, clocks::CASES, hosts::CASES].concat()
 }

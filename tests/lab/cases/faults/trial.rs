@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::HELD_S;
 use super::limits::{BACK_S, Limits, within};
 use crate::cases::judge::{self, Call, Sample, Sampler};
 use crate::cases::machine::{Machine, Pulse};
@@ -24,7 +25,6 @@ const HOLD: Duration = Duration::from_millis(2500);
 /// Up before the fault and after it: most real calls are of this sort.
 const LONG_CALLS: u32 = 20;
 const LONG_HOLD: Duration = Duration::from_secs(13);
-pub const HELD_S: u64 = 4;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a case does otherwise than the others, and what must hold.
@@ -68,7 +68,7 @@ pub fn hold(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<(
 
 /// Load, the fault after 4 s (`fault` returns when it is over), the end of the load, the end of the lifetimes; then the judge.
 fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Row> {
-    let helper = format!("[dispatch]\nheld_ms = {}\ncall_max_s = {}", HELD_S * 1000, trial.call_max_s);
+    let helper = format!("[dispatch]\nheld_ms = {}\ncall_max_s = {}", HELD_S * 1000.0, trial.call_max_s);
     let plan = Plan {
         version: trial.version,
         pairs: 2,
@@ -98,24 +98,27 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
     sleep(BEFORE);
     let before = Counted::ask(&stage)?;
     let failed_before =
-        callers.iter().filter_map(|caller| caller.stats().ok()).map(|stats| stats.failed()).sum();
+        callers.iter().filter_map(|caller| caller.stats().ok()).map(|stats| stats.failed()).sum::<u64>();
     let begin = epoch_s();
     fault(&mut stage)?;
     let end = epoch_s();
 
     let mut row = Row { fault: trial.name.to_owned(), ..Row::default() };
+    let mut refused = Vec::new();
     for caller in &mut callers {
         let stats = caller.finish(LIMIT)?;
         row.calls += stats.created();
         row.failed += stats.failed();
         for line in caller.logs().iter().filter(|line| line.contains("event=refused")) {
-            let code = line.split(' ').find_map(|word| word.strip_prefix("code=")).unwrap_or_default();
-            *row.refused.entry(code.to_owned()).or_default() += 1;
+            let word =
+                |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default();
+            *row.refused.entry(word("code=").to_owned()).or_default() += 1;
+            refused.extend(word("at=").parse::<f64>());
         }
     }
     let over = epoch_s();
     // However the calls ended, nothing outlives the lifetimes.
-    let lifetimes = Duration::from_secs(trial.call_max_s.max(HELD_S) + 2);
+    let lifetimes = Duration::from_secs(trial.call_max_s.max(HELD_S as u64) + 2);
     drop(wait_until("no lease is live", lifetimes, || Ok(stage.load()? == 0)));
     row.empty_s = epoch_s() - over;
     row.residue = stage.load()?;
@@ -130,8 +133,14 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
         stage.nodes.iter().enumerate().flat_map(|(node, sipp)| judge::calls(node, sipp)).collect();
     let early: Vec<&Sample> = samples.iter().filter(|sample| sample.at < begin).collect();
     ensure!(early.len() > 10, "only {} samples before the fault", early.len());
-    let degraded_before = before.iter().map(|counted| counted.answers).sum();
-    row.machine = Machine::seen(beats, &early, &calls)?.missed_before(degraded_before, failed_before);
+    // No machine is busy enough for that.
+    ensure!(
+        judge::doubled(&calls) == 0,
+        "{} calls have two leases or came to two nodes",
+        judge::doubled(&calls)
+    );
+    let missed_before = before.iter().map(|counted| counted.answers).sum::<u64>() + failed_before;
+    row.machine = Machine::new(beats, missed_before, refused).learn(&early, &calls)?;
     lab.write("truth.csv", &row.judge(&samples, &calls, begin, end))?;
     println!("    {}", row.line());
     row.publish()?;
