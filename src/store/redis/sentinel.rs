@@ -19,8 +19,8 @@ use tokio::sync::{Mutex, watch};
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How often the Sentinels are asked whether the master is still the same. What is written to a master between its
-/// replacement and the next look is lost; a Sentinel needs some 0.3 s from its decision to the first step.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// replacement and the next look is lost; a Sentinel needs some 0.3 s from its decision to its first step.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a Sentinel or a new connection may take at least, whatever the time-out of operations is: nobody waits for it.
 const PATIENCE_MIN: Duration = Duration::from_millis(250);

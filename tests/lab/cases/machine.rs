@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use super::faults::HELD_S;
 use super::judge::{Call, Sample, Wrong, compare, strangers};
@@ -32,6 +32,9 @@ const DEADLINE_S: f64 = 0.05;
 
 /// Half of what Kamailio waits for its helper (`MQS_CMD_TIMEOUT_MS`): who is so late may miss it.
 const STARVED_S: f64 = 0.075;
+
+/// With so large a share of its beats late, nothing can be said of times.
+const HOPELESS: f64 = 0.05;
 
 const BEAT: Duration = Duration::from_millis(20);
 
@@ -70,6 +73,16 @@ impl Drop for Pulse {
     }
 }
 
+/// Why a test is ignored that was begun.
+#[derive(Debug)]
+pub struct TooBusy(pub String);
+
+impl std::fmt::Display for TooBusy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 /// What the machine was like during one run.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -93,8 +106,9 @@ impl Machine {
         let wrong =
             |grace: f64| before.iter().find(|sample| self.differs(sample, compare(sample, calls, grace)));
         let Some(needed) = GRACES_S.into_iter().find(|grace| wrong(*grace).is_none()) else {
-            let who = wrong(GRACE_MAX_S).map(|sample| strangers(sample, calls, GRACE_MAX_S));
-            bail!("wrong before the fault, even with {GRACE_MAX_S} s of grace: {}", who.unwrap_or_default());
+            let first = wrong(GRACE_MAX_S).context("a sample")?;
+            let (wrong, who) = (compare(first, calls, GRACE_MAX_S), strangers(first, calls, GRACE_MAX_S));
+            bail!("wrong before the fault, even with {GRACE_MAX_S} s of grace: {wrong:?}, {who}");
         };
         // A few seconds do not show the worst.
         self.base_s = if needed > GRACE_S { (2.0 * needed).min(GRACE_MAX_S) } else { GRACE_S };
@@ -130,6 +144,25 @@ impl Machine {
     /// take its helper for away for a second.
     pub fn excuses(&self, calls: u64) -> u64 {
         if self.is_starved() { calls / 20 } else { 0 }
+    }
+
+    /// The share of beats so late that a deadline may have been missed.
+    pub fn late_share(&self) -> f64 {
+        let late = self.beats.iter().filter(|(_, late)| HOPS * late > DEADLINE_S).count();
+        late as f64 / self.beats.len().max(1) as f64
+    }
+
+    /// A disagreement in time shows nothing where others had the processor most of the time, whatever MQS did. By the pulse
+    /// alone: what MQS or Kamailio missed is no excuse.
+    pub fn blame(&self, error: Error) -> Error {
+        let share = self.late_share();
+        if share < HOPELESS {
+            return error;
+        }
+        error.context(TooBusy(format!(
+            "the machine is too busy to measure: {:.0} % of the time",
+            share * 100.0
+        )))
     }
 
     fn is_starved(&self) -> bool {

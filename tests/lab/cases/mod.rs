@@ -6,7 +6,7 @@ mod failure;
 pub mod faults;
 mod harness;
 mod judge;
-mod machine;
+pub mod machine;
 mod row;
 mod shipped;
 mod stage;

@@ -66,7 +66,7 @@ impl Row {
         format!(
             "{}: {} calls, {} failed {:?}, {} doubled, {} degraded in {:.1} s, {} without a lease, at worst {} calls uncounted \
              and {} leases without a call, true again {:.1} s after, empty {:.1} s after the last call, residue {} (times × {:.1}, \
-             a thread was {:.0} ms late)",
+             a thread was up to {:.0} ms late, {:.0} % of the time too late)",
             self.fault,
             self.calls,
             self.failed,
@@ -81,7 +81,8 @@ impl Row {
             self.empty_s,
             self.residue,
             self.machine.slowness(),
-            self.machine.late_s() * 1000.0
+            self.machine.late_s() * 1000.0,
+            self.machine.late_share() * 100.0
         )
     }
 

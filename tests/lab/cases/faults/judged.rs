@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::limits::within;
 use crate::Case;
 use crate::cases::judge::{Call, Sample, Wrong, compare, doubled, true_again};
-use crate::cases::machine::Machine;
+use crate::cases::machine::{Machine, TooBusy};
 use crate::cases::row::Row;
 use crate::room::Lab;
 
@@ -91,8 +91,7 @@ fn busy_machine(_: &Lab) -> Result<()> {
     ensure!((slow.grace_s(25.0) - 1.2).abs() < 0.01 && slow.slowness() > 2.9, "{slow:?}");
     ensure!(slow.excuses(1000) == 0, "a call failed, though nobody was starved");
     // Late by 100 ms at one moment: deadlines were missed then, and not at other times.
-    let stalled =
-        Machine::new(vec![(20.0, 0.1), (30.0, 0.0)], 0, vec![20.0]).learn(&[&told_late(0.2)], &calls)?;
+    let stalled = Machine::new(once_late, 0, vec![20.0]).learn(&[&told_late(0.2)], &calls)?;
     ensure!(stalled.grace_s(21.5) > 2.9 && stalled.grace_s(30.0) < 0.31, "{stalled:?}");
     ensure!(stalled.excuses(1000) == 50 && Machine::new(Vec::new(), 1, Vec::new()).excuses(1000) == 50);
     // Each caller who was refused may have left one lease for a while; nobody else has.
@@ -113,5 +112,14 @@ fn busy_machine(_: &Lab) -> Result<()> {
     ] {
         ensure!(limits.check(&row).is_err(), "excused: {}", row.line());
     }
+    // Where others have the processor, a time shows nothing, and two leases are two all the same.
+    let beats = (0..100).map(|n| (f64::from(n), if n < 6 { 0.02 } else { 0.0 })).collect();
+    let hopeless = Row { machine: Machine::new(beats, 0, Vec::new()), ..good.clone() };
+    let said = |row: Row| limits.check(&row).is_err_and(|error| error.is::<TooBusy>());
+    ensure!(
+        said(Row { failed: 500, ..hopeless.clone() }) && said(Row { true_again_s: 20.0, ..hopeless.clone() })
+    );
+    ensure!(!said(Row { doubled: 1, ..hopeless.clone() }) && !said(Row { residue: 1, ..hopeless }));
+    ensure!(!said(Row { failed: 500, ..good }), "one late moment excuses everything");
     Ok(())
 }

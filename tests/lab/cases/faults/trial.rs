@@ -140,7 +140,8 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
         judge::doubled(&calls)
     );
     let missed_before = before.iter().map(|counted| counted.answers).sum::<u64>() + failed_before;
-    row.machine = Machine::new(beats, missed_before, refused).learn(&early, &calls)?;
+    let machine = Machine::new(beats, missed_before, refused);
+    row.machine = machine.clone().learn(&early, &calls).map_err(|error| machine.blame(error))?;
     lab.write("truth.csv", &row.judge(&samples, &calls, begin, end))?;
     println!("    {}", row.line());
     row.publish()?;
