@@ -91,6 +91,7 @@ fn busy_machine(_: &Lab) -> Result<()> {
     ensure!((slow.grace_s(25.0) - 1.2).abs() < 0.01 && slow.slowness() > 2.9, "{slow:?}");
     ensure!(slow.excuses(1000) == 0, "a call failed, though nobody was starved");
     // Late by 100 ms at one moment: deadlines were missed then, and not at other times.
+    let once_late = (0..100).map(|n| (20.0 + f64::from(n) / 10.0, if n == 0 { 0.1 } else { 0.0 })).collect();
     let stalled = Machine::new(once_late, 0, vec![20.0]).learn(&[&told_late(0.2)], &calls)?;
     ensure!(stalled.grace_s(21.5) > 2.9 && stalled.grace_s(30.0) < 0.31, "{stalled:?}");
     ensure!(stalled.excuses(1000) == 50 && Machine::new(Vec::new(), 1, Vec::new()).excuses(1000) == 50);
