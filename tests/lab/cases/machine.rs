@@ -34,7 +34,7 @@ const DEADLINE_S: f64 = 0.05;
 const STARVED_S: f64 = 0.075;
 
 /// With so large a share of its beats late, nothing can be said of times.
-const HOPELESS: f64 = 0.05;
+const HOPELESS: f64 = 0.02;
 
 const BEAT: Duration = Duration::from_millis(20);
 

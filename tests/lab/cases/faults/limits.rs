@@ -23,7 +23,7 @@ pub const FAILED_OVER_S: f64 = 5.0;
 pub const MOVED_S: f64 = 5.0;
 
 /// From the moment that the clock is right again, or the store is back, whichever is later.
-pub const CLOCK_S: f64 = 5.0;
+pub const CLOCK_S: f64 = 3.0;
 
 /// What must hold of one fault. That no call has two leases and that none is left need not be said.
 #[derive(Clone, Copy)]
