@@ -279,7 +279,7 @@ impl Dispatcher {
         outcome: Outcome,
     ) -> Option<(String, Vec<NamedTarget>)> {
         let seen = pool.seen();
-        let issued = clock::wall();
+        let issued = seen.store_clock();
         // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
         let nodes: Vec<Arc<Node>> =
             slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| n.node.clone()).collect();

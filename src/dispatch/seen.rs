@@ -6,10 +6,11 @@ use super::health::Watches;
 use super::ledger::Ledger;
 use super::line::{Line, within};
 use super::settings::PoolSettings;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::pool::{self, Lookup, Rules, TARGETS_MAX, Verdict};
+use crate::domain::time::EpochMs;
 use crate::store::{Answer, Pick, SettleOne, Store, StoreError, View};
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
@@ -150,6 +151,7 @@ impl Pool {
 pub struct Seen {
     /// The view.
     pub view: View,
+    taken: Stopwatch,
     ranked: Mutex<HashMap<Lookup, Arc<Ranked>>>,
 }
 
@@ -164,7 +166,16 @@ pub struct Ranked {
 
 impl Seen {
     pub(super) fn new(view: View) -> Seen {
-        Seen { view, ranked: Mutex::new(HashMap::new()) }
+        Seen { view, taken: Stopwatch::start(), ranked: Mutex::new(HashMap::new()) }
+    }
+
+    /// The store's clock, as near as it can be told without asking: this host's own may be wrong, and may jump. Before the
+    /// store was seen it is all that there is.
+    pub fn store_clock(&self) -> EpochMs {
+        if self.view.at == EpochMs(0) {
+            return clock::wall();
+        }
+        self.view.at + self.taken.micros() / 1000
     }
 
     /// True for the file's word, taken while the store was away: the store has not confirmed these nodes.

@@ -62,7 +62,7 @@ pub struct Token {
     pub lease: LeaseId,
     /// Index of this target in the answer.
     pub attempt: u8,
-    /// When the answer was given, in whole seconds.
+    /// When the answer was given, by the store's clock, in whole seconds.
     pub issued: EpochMs,
 }
 

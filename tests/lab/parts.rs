@@ -19,11 +19,20 @@ pub enum Part {
     KamailioNew,
     /// Asterisk 20 or later: of this system, or in the root folder.
     Asterisk,
+    /// libfaketime, the library itself: another time for one process.
+    FakeTime,
 }
 
 impl Part {
-    pub const ALL: [Part; 6] =
-        [Part::Redis, Part::Sentinel, Part::Sipp, Part::Kamailio, Part::KamailioNew, Part::Asterisk];
+    pub const ALL: [Part; 7] = [
+        Part::Redis,
+        Part::Sentinel,
+        Part::Sipp,
+        Part::Kamailio,
+        Part::KamailioNew,
+        Part::Asterisk,
+        Part::FakeTime,
+    ];
 
     fn key(self) -> &'static str {
         match self {
@@ -33,6 +42,7 @@ impl Part {
             Part::Kamailio => "KAMAILIO",
             Part::KamailioNew => "KAMAILIO_NEW",
             Part::Asterisk => "ASTERISK",
+            Part::FakeTime => "FAKETIME",
         }
     }
 }

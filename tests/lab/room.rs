@@ -140,16 +140,19 @@ fn keep_files(from: &Path, to: &Path) -> Result<()> {
 
 /// Reads what there is to end and to remove; acts when its input ends, that is when the tests' process is gone.
 const REAPER: &str = r#"
-declare -A groups dirs
+declare -A groups processes dirs
 while read -r verb key value; do
     case $verb in
     group) groups[$key]=1 ;;
     ended) unset "groups[$key]" ;;
+    process) processes[$key]=1 ;;
+    left) unset "processes[$key]" ;;
     dir) dirs[$key]=$value ;;
     gone) unset "dirs[$key]" ;;
     esac
 done
 for group in "${!groups[@]}"; do kill -KILL -- "-$group" 2>/dev/null; done
+for process in "${!processes[@]}"; do kill -KILL "$process" 2>/dev/null; done
 if ((${#dirs[@]})); then
     sleep 0.2
     rm -rf -- "${dirs[@]}"
@@ -158,7 +161,7 @@ fi
 
 static THE_REAPER: Mutex<Option<Child>> = Mutex::new(None);
 
-/// `group PGID`, `ended PGID`, `dir ID PATH` or `gone ID`.
+/// `group PGID`, `ended PGID`, `process PID`, `left PID`, `dir ID PATH` or `gone ID`.
 pub fn tell_reaper(line: &str) -> Result<()> {
     let mut reaper = THE_REAPER.lock().unwrap_or_else(PoisonError::into_inner);
     if reaper.is_none() {

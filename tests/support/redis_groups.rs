@@ -89,6 +89,13 @@ impl SentinelGroup {
         seats.collect::<Vec<_>>().join(",")
     }
 
+    /// Its processes that run now.
+    #[allow(dead_code)] // The lab wants to know them.
+    pub fn pids(&self) -> Vec<u32> {
+        let servers = self.servers.iter().filter_map(RedisServer::pid);
+        servers.chain(self.sentinels.iter().map(|sentinel| sentinel.child.id())).collect()
+    }
+
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}/{MASTER}", self.seats())
     }
@@ -137,16 +144,23 @@ impl Sentinel {
     }
 }
 
-/// Three masters, and a replica of the first.
+/// Three masters, and replicas of some of them.
 pub struct ClusterGroup {
     pub servers: Vec<RedisServer>,
     pub ports: Vec<u16>,
 }
 
 impl ClusterGroup {
+    /// With a replica of the first master.
     pub fn start() -> ClusterGroup {
-        let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
-        let buses: Vec<u16> = (0..4).map(|_| free_port()).collect();
+        ClusterGroup::with_replicas_of(&[0])
+    }
+
+    /// With a replica of each of these masters.
+    pub fn with_replicas_of(masters: &[usize]) -> ClusterGroup {
+        let count = 3 + masters.len();
+        let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        let buses: Vec<u16> = (0..count).map(|_| free_port()).collect();
         let start = |at: usize| {
             let (port, bus) = (ports[at].to_string(), buses[at].to_string());
             RedisServer::start_with(&[
@@ -164,7 +178,7 @@ impl ClusterGroup {
                 "0",
             ])
         };
-        let group = ClusterGroup { servers: (0..4).map(start).collect(), ports };
+        let group = ClusterGroup { servers: (0..count).map(start).collect(), ports };
         for (at, range) in ["0 5460", "5461 10922", "10923 16383"].iter().enumerate() {
             group.servers[at].say::<()>(&format!("CLUSTER ADDSLOTSRANGE {range}"));
         }
@@ -177,20 +191,31 @@ impl ClusterGroup {
         let all_know = |words: &str| {
             group.servers.iter().all(|server| server.say::<String>("CLUSTER INFO").contains(words))
         };
-        until("the nodes know each other", || {
-            all_know("cluster_known_nodes:4") && all_know("cluster_state:ok")
-        });
-        let first = group.id(0);
-        until("the fourth becomes a replica", || {
-            let client = redis::Client::open(group.servers[3].url()).unwrap();
-            let mut connection = client.get_connection().unwrap();
-            redis::cmd("CLUSTER").arg("REPLICATE").arg(&first).exec(&mut connection).is_ok()
-        });
-        until("the replica is in step", || {
-            group.servers[0].say::<String>("INFO replication").contains("state=online")
-                && group.servers.iter().all(|s| s.say::<String>("CLUSTER NODES").contains("slave"))
+        let known = format!("cluster_known_nodes:{count}");
+        until("the nodes know each other", || all_know(&known) && all_know("cluster_state:ok"));
+        for (replica, master) in (3..).zip(masters) {
+            let its_master = group.id(*master);
+            until("a node becomes a replica", || {
+                let client = redis::Client::open(group.servers[replica].url()).unwrap();
+                let mut connection = client.get_connection().unwrap();
+                redis::cmd("CLUSTER").arg("REPLICATE").arg(&its_master).exec(&mut connection).is_ok()
+            });
+        }
+        until("the replicas are in step", || {
+            let has_one =
+                |at: &usize| group.servers[*at].say::<String>("INFO replication").contains("state=online");
+            let knows = |server: &RedisServer| {
+                server.say::<String>("CLUSTER NODES").matches("slave").count() == masters.len()
+            };
+            masters.iter().all(has_one) && group.servers.iter().all(knows)
         });
         group
+    }
+
+    /// Its processes that run now.
+    #[allow(dead_code)] // The lab wants to know them.
+    pub fn pids(&self) -> Vec<u32> {
+        self.servers.iter().filter_map(RedisServer::pid).collect()
     }
 
     pub fn id(&self, at: usize) -> String {

@@ -252,6 +252,9 @@ fn explain(op: &'static str, error: &RedisError) -> StoreError {
             | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(
                 ServerErrorKind::BusyLoading
+                    // A slot that is on its way, and was not caught up with in time.
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::Moved
                     | ServerErrorKind::ClusterDown
                     | ServerErrorKind::MasterDown
                     | ServerErrorKind::TryAgain

@@ -6,7 +6,9 @@ mod failure;
 pub mod faults;
 mod harness;
 mod judge;
+pub mod machine;
 mod redirect;
+mod row;
 mod shipped;
 mod stage;
 
@@ -23,7 +25,7 @@ pub fn all() -> Vec<Case> {
         dispatch::CASES,
         failure::CASES,
         redirect::CASES,
-        faults::CASES,
+        &faults::cases(),
         shipped::CASES,
     ]
     .concat()

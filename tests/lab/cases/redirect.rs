@@ -12,9 +12,9 @@ use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs::{Mqs, MqsConfig, Node, Pool};
 use crate::net::wait_until;
 use crate::parts::{self, Part};
-use crate::redis::Redis;
 use crate::room::Lab;
 use crate::sipp::{self, Scenario, Sipp};
+use crate::store::{Kind, Store};
 
 const PARTS: &[Part] = &[Part::Redis, Part::Kamailio, Part::Sipp];
 const PARTS_NEW: &[Part] = &[Part::Redis, Part::KamailioNew, Part::Sipp];
@@ -86,7 +86,7 @@ fn config(lab: &Lab, name: &str) -> Result<(KamailioConfig, String)> {
 }
 
 fn stage(lab: &Lab, plan: Plan<'_>) -> Result<Stage> {
-    let redis = Redis::start(lab)?;
+    let store = Store::start(lab, Kind::Alone)?;
     let mut nodes = Vec::new();
     for (stand, number) in plan.nodes.iter().zip(1..) {
         let node = sipp::callee(&format!("ast{number}"), Scenario::File(stand.scenario));
@@ -98,7 +98,7 @@ fn stage(lab: &Lab, plan: Plan<'_>) -> Result<Stage> {
     let mut pool = Pool::new(POOL, defined);
     pool.extra = plan.pool.to_owned();
     let sip = SocketAddrV4::new(lab.address(), 5062);
-    let mut helper = MqsConfig::new("mqs1", redis.url(), vec![pool]);
+    let mut helper = MqsConfig::new("mqs1", store.url(), vec![pool]);
     helper.listen = format!("sip = [\"udp:{sip}\", \"tcp:{sip}\"]");
     helper.extra = plan.helper.to_owned();
     let helper = Mqs::start(lab, helper)?;
@@ -124,7 +124,7 @@ fn stage(lab: &Lab, plan: Plan<'_>) -> Result<Stage> {
     }
     let proxy = Kamailio::start_text(lab, plan.version, proxy, &text)?;
     Ok(Stage {
-        redis,
+        store,
         capacities: plan.nodes.iter().map(|stand| stand.capacity).collect(),
         nodes,
         helpers: vec![helper],

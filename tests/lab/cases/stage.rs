@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs::{Mqs, MqsConfig, Node, Pool};
 use crate::net::{now, wait_until};
-use crate::redis::Redis;
 use crate::relay::Relay;
 use crate::resp::Reply;
 use crate::room::Lab;
 use crate::sipp::{self, Scenario, Sipp};
+use crate::store::{Kind, Store};
 
 pub const POOL: &str = "default";
 
@@ -32,9 +32,9 @@ pub fn stands(scenario: &'static str, capacities: &[u32]) -> Vec<Stand> {
     capacities.iter().map(|capacity| Stand { scenario, capacity: *capacity }).collect()
 }
 
-/// Nodes, a Redis, and as many (Kamailio, helper) pairs as asked for.
+/// Nodes, a store, and as many (Kamailio, helper) pairs as asked for.
 pub struct Stage {
-    pub redis: Redis,
+    pub store: Store,
     pub nodes: Vec<Sipp>,
     pub capacities: Vec<u32>,
     pub helpers: Vec<Mqs>,
@@ -57,8 +57,11 @@ pub struct Plan<'a> {
     pub socket: Option<&'a Path>,
     pub defines: Vec<String>,
     pub http: bool,
+    pub store: Kind,
     /// Each helper reaches Redis through a relay of its own.
     pub links: bool,
+    /// What the first helper's process finds in its environment.
+    pub environment: Vec<(String, String)>,
     /// Kamailio has the nodes in a list of its own, for when its helper is away.
     pub static_list: bool,
 }
@@ -74,7 +77,9 @@ impl Plan<'_> {
             socket: None,
             defines: Vec::new(),
             http: false,
+            store: Kind::Alone,
             links: false,
+            environment: Vec::new(),
             static_list: false,
         }
     }
@@ -82,7 +87,7 @@ impl Plan<'_> {
 
 impl Stage {
     pub fn set(lab: &Lab, plan: Plan<'_>) -> Result<Stage> {
-        let redis = Redis::start(lab)?;
+        let store = Store::start(lab, plan.store)?;
         let mut nodes = Vec::new();
         for (stand, number) in plan.nodes.iter().zip(1..) {
             let node = sipp::callee(&format!("ast{number}"), Scenario::File(stand.scenario));
@@ -98,7 +103,7 @@ impl Stage {
             defined.iter().map(|n| n.id.clone()).zip(nodes.iter().map(Sipp::ip)).collect();
         let named: Vec<(&str, Ipv4Addr)> = named.iter().map(|(name, ip)| (name.as_str(), *ip)).collect();
         let mut stage = Stage {
-            redis,
+            store,
             capacities: plan.nodes.iter().map(|stand| stand.capacity).collect(),
             nodes,
             helpers: Vec::new(),
@@ -111,14 +116,17 @@ impl Stage {
         for pair in 1..=plan.pairs {
             let mut pool = Pool::new(POOL, defined.clone());
             pool.extra = plan.pool.to_owned();
-            let mut store = stage.redis.url();
+            let mut store = stage.store.url();
             if plan.links {
                 let listen = SocketAddrV4::new(lab.address(), 6379);
-                stage.links.push(Relay::tcp(listen.into(), stage.redis.address())?);
+                stage.links.push(Relay::tcp(listen.into(), stage.store.alone()?.address())?);
                 store = format!("redis://{listen}");
             }
             let mut config = MqsConfig::new(&format!("mqs{pair}"), store, vec![pool]);
             config.extra = plan.helper.to_owned();
+            if pair == 1 {
+                config.environment = plan.environment.clone();
+            }
             let helper = Mqs::start(lab, config)?;
             let caller = lab.address();
             let socket = plan.socket.unwrap_or(helper.socket());
@@ -159,7 +167,7 @@ impl Stage {
             return out";
         let key = format!("{{mqs:p:{POOL}}}:own");
         let slots = self.nodes.len().to_string();
-        match self.redis.call(&["EVAL", COUNT, "1", &key, &slots])? {
+        match self.store.reader().eval(COUNT, &key, &slots)? {
             Reply::Array(counts) => counts.iter().map(|n| Ok(u64::try_from(n.integer()?)?)).collect(),
             other
             @ (Reply::Status(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Bulk(_) | Reply::Nil) => {
@@ -175,7 +183,8 @@ impl Stage {
     /// Leases that Redis knows of, live or ended.
     pub fn leases(&self) -> Result<u64> {
         let key = format!("{{mqs:p:{POOL}}}:lease");
-        Ok(u64::try_from(self.redis.call(&["HLEN", &key])?.integer()?)?)
+        let count = self.store.reader().eval("return redis.call('HLEN',KEYS[1])", &key, "")?;
+        Ok(u64::try_from(count.integer()?)?)
     }
 
     /// Call-IDs of the INVITEs that a node saw, each as often as it came (retransmissions apart).
