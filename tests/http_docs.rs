@@ -125,6 +125,8 @@ fn every_metric_is_documented_and_no_other() {
     metrics.batch("pick", 3);
     metrics.expired(1);
     metrics.degraded(Duration::from_secs(1));
+    metrics.breaker("p", "open");
+    metrics.leases("p", 1, 2);
     metrics.health_changed("p", "ejected");
     metrics.probe("p", true);
     metrics.started(EpochMs(1));
