@@ -143,7 +143,8 @@ fn every_metric_is_documented_and_no_other() {
             _ => family.to_owned(),
         };
         let sample = if kind == "histogram" { format!("{family}_sum") } else { name.clone() };
-        let sample = rendered.lines().find(|l| l.starts_with(&sample)).unwrap_or_else(|| panic!("{sample}"));
+        let is_it = |l: &&str| l.strip_prefix(&sample).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let sample = rendered.lines().find(is_it).unwrap_or_else(|| panic!("{sample}"));
         let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
         let labels: BTreeSet<_> =
             labels.split(',').filter_map(|l| Some(l.split_once('=')?.0.to_owned())).collect();
