@@ -320,7 +320,7 @@ fn names_and_places_are_unique() {
         |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
     assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
     let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 21), "{problem}");
+    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 22), "{problem}");
     let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
     assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
     let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));

@@ -125,8 +125,16 @@ fn every_metric_is_documented_and_no_other() {
     metrics.batch("pick", 3);
     metrics.expired(1);
     metrics.degraded(Duration::from_secs(1));
+    metrics.breaker("p", "open");
+    metrics.leases("p", 1, 2);
     metrics.health_changed("p", "ejected");
     metrics.probe("p", true);
+    metrics.redirect.answered("INVITE", 302);
+    metrics.redirect.unanswered("ack");
+    metrics.discovery().answer("p", "found");
+    metrics.discovery().changes("p", "added", 1);
+    metrics.discovery().nodes("p", 1);
+    metrics.discovery().age("p", Duration::from_secs(1));
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());
@@ -141,7 +149,8 @@ fn every_metric_is_documented_and_no_other() {
             _ => family.to_owned(),
         };
         let sample = if kind == "histogram" { format!("{family}_sum") } else { name.clone() };
-        let sample = rendered.lines().find(|l| l.starts_with(&sample)).unwrap_or_else(|| panic!("{sample}"));
+        let is_it = |l: &&str| l.strip_prefix(&sample).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let sample = rendered.lines().find(is_it).unwrap_or_else(|| panic!("{sample}"));
         let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
         let labels: BTreeSet<_> =
             labels.split(',').filter_map(|l| Some(l.split_once('=')?.0.to_owned())).collect();

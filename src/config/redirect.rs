@@ -187,7 +187,8 @@ pub(super) fn table(
     {
         t.wrong(&t.spot_of("pool"), format!("there is no pool {name}"));
     }
-    if t.has("allow") && written.as_ref().is_some_and(Vec::is_empty) {
+    // A list that lost its wrong ones is not empty.
+    if t.has("allow") && !t.any_wrong() && written.as_ref().is_some_and(Vec::is_empty) {
         t.wrong(
             &t.spot_of("allow"),
             "an empty list: nobody could ask; leave the key out for this host alone",

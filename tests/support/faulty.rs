@@ -124,7 +124,7 @@ impl Store for Faulty {
     }
 
     fn kind(&self) -> &'static str {
-        "faulty"
+        self.inner().kind()
     }
 
     fn wants_batches(&self) -> bool {
