@@ -116,8 +116,21 @@ impl Dispatcher {
 
     /// Answers a lookup, and leases the first target. The same lookup again has the same answer.
     pub async fn route(&self, ask: &RouteAsk, via: &'static str) -> Result<Routed, Refusal> {
+        self.answer(ask, via, true).await
+    }
+
+    /// The same for who has no use for a document.
+    pub async fn route_to_targets(
+        &self,
+        ask: &RouteAsk,
+        via: &'static str,
+    ) -> Result<Vec<NamedTarget>, Refusal> {
+        self.answer(ask, via, false).await.map(|routed| routed.targets)
+    }
+
+    async fn answer(&self, ask: &RouteAsk, via: &'static str, documented: bool) -> Result<Routed, Refusal> {
         let clock = Stopwatch::start();
-        let answered = self.route_in_pool(ask, &clock).await;
+        let answered = self.route_in_pool(ask, &clock, documented).await;
         let pool = ask.pool.as_ref().unwrap_or(&self.settings.default_pool).as_str();
         let result = match &answered {
             Ok(routed) => routed.decision.outcome.as_str(),
@@ -129,7 +142,12 @@ impl Dispatcher {
         answered
     }
 
-    async fn route_in_pool(&self, ask: &RouteAsk, clock: &Stopwatch) -> Result<Routed, Refusal> {
+    async fn route_in_pool(
+        &self,
+        ask: &RouteAsk,
+        clock: &Stopwatch,
+        documented: bool,
+    ) -> Result<Routed, Refusal> {
         let pool = self.pool_for(ask)?;
         let lookup = self.lookup(ask, pool);
         let seen = pool.seen();
@@ -147,7 +165,7 @@ impl Dispatcher {
             // Somebody added a node a moment ago: look again before naming it. If that fails, the ones that are known remain.
             let _ = pool.refresh().await;
         }
-        let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome) else {
+        let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome, documented) else {
             return Err(self.refusal(pool, NoPick::NoNode, &lookup));
         };
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
@@ -277,6 +295,7 @@ impl Dispatcher {
         lease: LeaseId,
         slots: &[Slot],
         outcome: Outcome,
+        documented: bool,
     ) -> Option<(String, Vec<NamedTarget>)> {
         let seen = pool.seen();
         let issued = seen.store_clock();
@@ -305,7 +324,7 @@ impl Dispatcher {
             degraded: outcome == Outcome::Degraded,
             repeat: outcome == Outcome::Repeat,
         };
-        let text = document.encode();
+        let text = if documented { document.encode() } else { String::new() };
         let named = nodes.into_iter().zip(tokens).map(|(node, token)| NamedTarget { node, token });
         Some((text, named.collect()))
     }

@@ -90,9 +90,14 @@ pub struct RouteAsk {
 impl RouteAsk {
     /// A question without wishes.
     pub fn new(call_id: &str, request_uri: &str) -> Result<RouteAsk, BadRequest> {
-        Ok(RouteAsk {
-            call_id: call_id.parse()?,
-            request_uri: value("request_uri", request_uri)?,
+        Ok(RouteAsk::of(call_id.parse()?, value("request_uri", request_uri)?))
+    }
+
+    /// A question without wishes, of parts that were read already.
+    pub fn of(call_id: CallId, request_uri: RequestUri) -> RouteAsk {
+        RouteAsk {
+            call_id,
+            request_uri,
             from_tag: String::new(),
             cseq: 0,
             source: None,
@@ -104,7 +109,7 @@ impl RouteAsk {
             node: None,
             targets_max: None,
             explain: false,
-        })
+        }
     }
 
     /// Reads the three arguments of `ROUTE`.

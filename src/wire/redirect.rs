@@ -134,7 +134,8 @@ impl Rules {
             // Lengths first, as for leases: two requests must not run together.
             text.push_str(&format!(":{}:{part}", part.len()));
         }
-        self.secret.mac(&text).iter().take(8).map(|b| format!("{b:02x}")).collect()
+        // 64 bits; RFC 3261 §19.3 wants 32 of chance at least.
+        format!("{:032x}", u128::from_be_bytes(self.secret.mac(&text))).split_off(16)
     }
 }
 
@@ -270,9 +271,10 @@ impl Cancel {
 
 /// The lookup of an INVITE, or the status that says what is wrong with it.
 fn read_ask(request: &Request, pool: Option<&PoolId>, source: SocketAddr) -> Result<(RouteAsk, Called), u16> {
-    let called = Called::of(&read_uri(&request.uri)?);
+    let uri = read_uri(&request.uri)?;
+    let called = Called::of(&uri);
     let bad = |_: BadRequest| 400u16;
-    let mut ask = RouteAsk::new(request.head.call_id(), &request.uri).map_err(bad)?;
+    let mut ask = RouteAsk::of(request.head.call_id().parse().map_err(bad)?, uri);
     ask.from_tag = request.head.from_tag().unwrap_or("").to_owned();
     ask.cseq = request.head.cseq().0;
     ask.source = Some(source.to_string());

@@ -144,10 +144,9 @@ impl Service {
     }
 
     async fn redirected(&self, question: &Question) -> Option<Reply> {
-        match self.dispatcher.route(question.ask(), VIA).await {
-            Ok(routed) => {
-                let targets: Vec<_> =
-                    routed.targets.iter().map(|target| (&target.node.uri, target.token.as_str())).collect();
+        match self.dispatcher.route_to_targets(question.ask(), VIA).await {
+            Ok(named) => {
+                let targets: Vec<_> = named.iter().map(|t| (&t.node.uri, t.token.as_str())).collect();
                 question.redirect(&targets)
             }
             Err(refusal) => question.refuse(&refusal),

@@ -19,6 +19,7 @@ const UNDER_WAY_MAX: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, stop: CancellationToken) {
+    let ipv6 = socket.local_addr().is_ok_and(|own| own.is_ipv6());
     let (socket, tasks) = (Arc::new(socket), TaskTracker::new());
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let mut buffer = vec![0; MESSAGE_MAX];
@@ -43,7 +44,7 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, stop: Cancel
         let asked = service.clone();
         let mut work = Box::pin(async move { asked.answer(step, source).await });
         if let Some(reply) = at_once(&mut work).await {
-            send(&socket, reply).await;
+            send(&socket, ipv6, reply).await;
             continue;
         }
         let Ok(permit) = under_way.clone().try_acquire_owned() else {
@@ -52,7 +53,7 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, stop: Cancel
         };
         let socket = socket.clone();
         tasks.spawn(async move {
-            send(&socket, work.await).await;
+            send(&socket, ipv6, work.await).await;
             drop(permit);
         });
     }
@@ -62,10 +63,10 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, stop: Cancel
     }
 }
 
-async fn send(socket: &UdpSocket, reply: Option<Reply>) {
+async fn send(socket: &UdpSocket, ipv6: bool, reply: Option<Reply>) {
     let Some(Reply { bytes, to, call_id, .. }) = reply else { return };
     // A socket of the IPv6 family wants IPv4 addresses in IPv6 dress.
-    let to = match (socket.local_addr().is_ok_and(|own| own.is_ipv6()), to.ip()) {
+    let to = match (ipv6, to.ip()) {
         (true, std::net::IpAddr::V4(v4)) => (v4.to_ipv6_mapped(), to.port()).into(),
         (true | false, _) => to,
     };

@@ -134,17 +134,22 @@ impl Head {
         })
     }
 
-    /// What a response repeats of its request (RFC 3261 §8.2.6.2), and Record-Route for the dialog (§12.1.1).
-    fn echoed(&self) -> impl Iterator<Item = &Header> {
-        self.headers.iter().filter(|h| {
-            matches!(
-                h,
-                Header::Via(_)
-                    | Header::From(_)
-                    | Header::CallId(_)
-                    | Header::CSeq(_)
-                    | Header::RecordRoute(_)
-            )
+    /// What a response repeats of its request (RFC 3261 §8.2.6.2), and Record-Route for the dialog (§12.1.1): name and value.
+    fn echoed(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.headers.iter().filter_map(|h| {
+            if let Header::Via(v) = h {
+                Some(("Via", v.value()))
+            } else if let Header::From(v) = h {
+                Some(("From", v.value()))
+            } else if let Header::CallId(v) = h {
+                Some(("Call-ID", v.value()))
+            } else if let Header::CSeq(v) = h {
+                Some(("CSeq", v.value()))
+            } else if let Header::RecordRoute(v) = h {
+                Some(("Record-Route", v.value()))
+            } else {
+                None
+            }
         })
     }
 

@@ -1,6 +1,7 @@
 //! Bytes in, messages out. Nothing that a peer sends makes this panic, and what it does not understand it refuses.
 
 use super::{HEAD_MAX, HEADERS_MAX, Head, MESSAGE_MAX, Message, Request, Response};
+use std::borrow::Cow;
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,26 +117,27 @@ pub(super) fn lines(bytes: &[u8]) -> Result<Option<(Lines, &[u8])>, SipError> {
 }
 
 fn unfold(head: &str) -> Result<Lines, SipError> {
-    let mut whole: Vec<String> = Vec::new();
+    let mut whole: Vec<Cow<'_, str>> = Vec::new();
     for line in head.split("\r\n") {
-        if line.chars().any(|c| c.is_control() && c != '\t') {
+        if has_control(line) {
             return Err(SipError::NotText);
         }
         // RFC 3261 §7.3.1: a line that begins with a blank goes on with the one before.
         match (line.starts_with([' ', '\t']), whole.last_mut()) {
             (true, Some(last)) => {
+                let last = last.to_mut();
                 last.push(' ');
                 last.push_str(line.trim());
             }
             (true, None) => return Err(SipError::StartLine),
-            (false, _) => whole.push(line.to_owned()),
+            (false, _) => whole.push(Cow::Borrowed(line)),
         }
         if whole.len() > HEADERS_MAX + 1 {
             return Err(SipError::TooLarge { what: "headers", limit: HEADERS_MAX });
         }
     }
     let mut whole = whole.into_iter();
-    let start = whole.next().ok_or(SipError::StartLine)?;
+    let start = whole.next().ok_or(SipError::StartLine)?.into_owned();
     let mut headers = Vec::new();
     for (at, line) in whole.enumerate() {
         let (name, value) = line.split_once(':').ok_or(SipError::HeaderLine(at + 1))?;
@@ -251,6 +253,15 @@ fn numbered_method(text: &str) -> Option<(u32, &str)> {
 pub(super) fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
+}
+
+/// A control character that no line may hold: any but the tab.
+pub(super) fn has_control(text: &str) -> bool {
+    // Most lines are ASCII, and need no decoding.
+    if text.is_ascii() {
+        return text.bytes().any(|b| b.is_ascii_control() && b != b'\t');
+    }
+    text.chars().any(|c| c.is_control() && c != '\t')
 }
 
 /// `token` of RFC 3261 §25.1.
