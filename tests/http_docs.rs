@@ -26,7 +26,7 @@ async fn every_example_of_the_http_section_is_answered_so() {
     }
     let server = Server::start().await;
     let (path, text) = document("control-protocol.md");
-    let mut tokens = BTreeMap::new();
+    let mut tokens = BTreeMap::<String, String>::new();
     let mut fresh = String::new();
     let mut examples = 0;
     let (mut in_section, mut in_block) = (false, false);
@@ -36,6 +36,7 @@ async fn every_example_of_the_http_section_is_answered_so() {
         in_section = if line.starts_with("## ") { line == "## HTTP" } else { in_section };
         in_block = if line.starts_with("```") { in_section && line == "```console" } else { in_block };
         let Some(first) = line.strip_prefix("$ ").filter(|_| in_block) else { continue };
+        let begin = fresh.len() - line.len() - 1;
         let mut command = first.to_owned();
         while command.ends_with('\\') {
             let more = lines.next().unwrap();
@@ -47,6 +48,12 @@ async fn every_example_of_the_http_section_is_answered_so() {
             said.push(line);
         }
         let said = said.join("\n").trim_end().to_owned();
+        // Written anew, a command names the token that the answer before it shows.
+        let mut shown = fresh.split_off(begin);
+        for (old, new) in &tokens {
+            shown = shown.replace(old.as_str(), new);
+        }
+        fresh += &shown;
         let heard = run(&server, &command, &tokens);
         tokens.extend(tokens_in(&said).into_iter().zip(tokens_in(&heard)));
         if std::env::var_os("MQS_BLESS").is_some() {
