@@ -83,7 +83,8 @@ impl Ledger {
                 book.end(id, now);
                 0
             }
-            (_, Some(Settled::Ended)) | (Settle::Confirm { .. }, Some(Settled::Gone)) => book.put(id, None),
+            // Gone: it ended by another instance. Where the store forgot it, its CONFIRM brings it back.
+            (_, Some(Settled::Ended | Settled::Gone)) => book.put(id, None),
             (_, Some(Settled::Stale)) => 0,
             (Settle::Confirm { .. } | Settle::Fail { .. } | Settle::Adopt { .. }, _) => {
                 let (next, _) = lease::settle(book.leases.get(&id).cloned(), verb, life, now);
