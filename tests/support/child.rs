@@ -24,7 +24,8 @@ impl Service {
              http = [\"unix:{home}/http.sock\"]\n{listen}"
         );
         for (pool, nodes) in [("default", 3), ("wide", 1000)] {
-            text += &format!("[[pool]]\nname = \"{pool}\"\n");
+            // Nobody is there to be probed.
+            text += &format!("[[pool]]\nname = \"{pool}\"\n[pool.health]\nprobe_every_ms = 0\n");
             for n in 0..nodes {
                 let uri = format!("sip:{pool}-{n}.example.com:5060;transport=tcp");
                 text +=

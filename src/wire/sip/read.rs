@@ -3,6 +3,9 @@
 use super::{HEAD_MAX, HEADERS_MAX, Head, MESSAGE_MAX, Message, Request, Response};
 use std::borrow::Cow;
 
+/// RFC 3261 §8.1.1.5: less than 2³¹.
+const CSEQ_MAX: u32 = (1 << 31) - 1;
+
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SipError {
@@ -174,6 +177,12 @@ fn message(lines: &Lines, body: &[u8]) -> Result<Message, SipError> {
             return Err(SipError::Count(name));
         }
     }
+    for name in ["From", "To"] {
+        // An empty one names nobody, and `typed` would leave it out.
+        if all(lines, name).any(str::is_empty) {
+            return Err(SipError::Value(name));
+        }
+    }
     if all(lines, "Via").next().is_none() {
         return Err(SipError::Count("Via"));
     }
@@ -247,7 +256,7 @@ fn numbered_method(text: &str) -> Option<(u32, &str)> {
     let (number_text, method) = text.split_once([' ', '\t'])?;
     let method = method.trim();
     let fits = !method.is_empty() && method.bytes().all(is_token);
-    Some((number(number_text)?, method)).filter(|_| fits)
+    Some((number(number_text)?, method)).filter(|(cseq, _)| fits && *cseq <= CSEQ_MAX)
 }
 
 pub(super) fn number(text: &str) -> Option<u32> {
