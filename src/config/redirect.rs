@@ -187,7 +187,7 @@ pub(super) fn table(
     {
         t.wrong(&t.spot_of("pool"), format!("there is no pool {name}"));
     }
-    if t.has("allow") && written.as_ref().is_some_and(Vec::is_empty) {
+    if written.as_ref().is_some_and(Vec::is_empty) && !t.any_wrong() {
         t.wrong(
             &t.spot_of("allow"),
             "an empty list: nobody could ask; leave the key out for this host alone",
