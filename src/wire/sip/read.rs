@@ -1,6 +1,7 @@
 //! Bytes in, messages out. Nothing that a peer sends makes this panic, and what it does not understand it refuses.
 
 use super::{HEAD_MAX, HEADERS_MAX, Head, MESSAGE_MAX, Message, Request, Response};
+use rsip::headers::header::Tokenizer;
 use std::borrow::Cow;
 
 /// RFC 3261 §8.1.1.5: less than 2³¹.
@@ -206,20 +207,16 @@ fn message(lines: &Lines, body: &[u8]) -> Result<Message, SipError> {
     }
 }
 
-/// Lets `rsip` type the headers, behind a start line that it reads without fail.
+/// Lets `rsip` type the headers, one by one: their lines were cut already.
 pub(super) fn typed(headers: &[(String, String)]) -> Result<rsip::Headers, SipError> {
-    let mut text = String::from("OPTIONS sip:fence.invalid SIP/2.0\r\n");
+    let mut typed: Vec<rsip::Header> = Vec::with_capacity(headers.len());
     // An empty value says nothing that we need, and is not taken by `rsip`.
     for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
-        for part in [name, ": ", value, "\r\n"] {
-            text.push_str(part);
-        }
+        let header: Result<rsip::Header, rsip::Error> =
+            Tokenizer { name: name.as_bytes(), value: value.as_bytes() }.try_into();
+        typed.push(header.map_err(|error| SipError::Library(error.to_string().chars().take(200).collect()))?);
     }
-    text.push_str("\r\n");
-    match rsip::Request::try_from(text.as_str()) {
-        Ok(request) => Ok(request.headers),
-        Err(error) => Err(SipError::Library(error.to_string().chars().take(200).collect())),
-    }
+    Ok(typed.into())
 }
 
 pub(super) fn all<'a>(lines: &'a Lines, name: &'a str) -> impl Iterator<Item = &'a str> {
