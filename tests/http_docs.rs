@@ -126,6 +126,8 @@ fn every_metric_is_documented_and_no_other() {
     metrics.expired(1);
     metrics.degraded(Duration::from_secs(1));
     metrics.started(EpochMs(1));
+    metrics.redirect.answered("INVITE", 302);
+    metrics.redirect.unanswered("ack");
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());
     let rendered = metrics.render(&[NodeSample { pool, node, state: "active", load: 1, capacity: 2 }]);
