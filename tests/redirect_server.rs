@@ -270,6 +270,7 @@ async fn a_connection_ends_when_its_peer_dawdles_and_there_is_a_cap() {
         third.is_closed().await;
     };
     over.await;
+    assert_eq!(server.metric(r#"mqs_sip_unanswered_total{reason="overload"}"#), 1);
     // A byte now and then does not make the time for a message start again.
     let dawdle = async {
         for byte in b"OPTIONS sip:a SIP/2.0\r\n".iter().cycle() {
