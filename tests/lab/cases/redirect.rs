@@ -211,7 +211,7 @@ fn full(lab: &Lab) -> Result<()> {
     let pool = "refuse_code = 486";
     let stage = stage(lab, Plan { pool, ..Plan::new(Version::System, stands("node.xml", &[4, 6])) })?;
     let mut calls =
-        stage.call("caller", 0, "caller.xml").calls(10).rate(20).hold(Duration::from_secs(5)).start(lab)?;
+        stage.call("caller", 0, "caller.xml").calls(10).rate(20).hold(Duration::from_secs(15)).start(lab)?;
     wait_until("the pool is full", LIMIT, || Ok(stage.load()? == 10))?;
     let from = SocketAddrV4::new(stage.callers[0], 5070);
     let more = stage.call("refused", 0, "caller-expect-refusal.xml").local(from).calls(5).rate(10);
