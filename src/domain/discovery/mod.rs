@@ -1,6 +1,6 @@
 //! Nodes that the DNS names: what becomes of a pool's nodes when an answer names others than before.
 //!
-//! [`plan`] decides, without I/O and clock. Its rules:
+//! [`plan()`] decides, without I/O and clock. Its rules:
 //!
 //! * A node that is named and unknown is added. One that is named no more drains; when it is empty, and has been gone for
 //!   `forget_after_ms`, it is removed. One that is named again takes calls again.
