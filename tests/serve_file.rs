@@ -2,105 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/instance.rs"]
+mod instance;
+
+use instance::Instance;
 use serde_json::Value;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use tempfile::TempDir;
-
-/// An instance with its configuration and its store, in a folder of its own.
-struct Instance {
-    folder: TempDir,
-    process: Option<Child>,
-}
 
 impl Instance {
     fn new() -> Instance {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().display().to_string();
         // Patient, so that a slow disk fails no test that is not about time-outs.
-        let text = format!(
-            "[store]\nurl = \"file:{home}/mqs.redb\"\ntimeout_ms = 5000\n[dispatch]\npick_deadline_ms = 1000\n\
+        Instance::with(|home| {
+            format!(
+                "[store]\nurl = \"file:{home}/mqs.redb\"\ntimeout_ms = 5000\n[dispatch]\npick_deadline_ms = 1000\n\
              [listen]\nresp = [\"unix:{home}/mqs.sock\"]\nhttp = [\"unix:{home}/http.sock\"]\n\
              [token]\nsecret_file = \"{home}/secret\"\n[[pool]]\nname = \"default\"\n\
              [[pool.node]]\nid = \"ast1\"\nuri = \"sip:ast1.example\"\ncapacity = 10\n\
              [[pool.node]]\nid = \"ast2\"\nuri = \"sip:ast2.example\"\ncapacity = 20\n"
-        );
-        fs::write(folder.path().join("mqs.toml"), text).unwrap();
-        fs::write(folder.path().join("secret"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        Instance { folder, process: None }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn start(&mut self) {
-        self.start_by(&["env"]);
-    }
-
-    /// Starts it as the last words of another command, which becomes it.
-    fn start_by(&mut self, by: &[&str]) {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let mut command = Command::new(by[0]);
-        command.args(&by[1..]).arg(env!("CARGO_BIN_EXE_mqs"));
-        command.args(["serve", "--config", &self.path("mqs.toml")]).stdout(Stdio::null()).stderr(log);
-        self.process = Some(command.spawn().unwrap());
-        for _ in 0..500 {
-            if self.mqs(&["node", "list"]).0 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!(
-            "no answer within 10 s; the log:\n{}",
-            fs::read_to_string(self.path("log")).unwrap_or_default()
-        );
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    /// A client command: whether it went well, and what it printed.
-    fn mqs(&self, args: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
-        let output = command.args(args).args(["--socket", &self.path("http.sock")]).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let (well, text) = self.mqs(&[args, &["--json"]].concat());
-        assert!(well, "{args:?}: {text}");
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
-    }
-
-    /// Exit code and words of `mqs serve` that does not start, and of `mqs check`.
-    fn said(&self, args: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_mqs")).args(args).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-    }
-
-    fn refused(&self) -> (Option<i32>, String) {
-        self.said(&["serve", "--config", &self.path("mqs.toml")])
-    }
-
-    fn check(&self) -> (Option<i32>, String) {
-        self.said(&["check", &self.path("mqs.toml"), "--no-nodes"])
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.kill();
+            )
+        })
     }
 }
 

@@ -2,113 +2,39 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 
+use instance::Instance;
 use redis_server::RedisServer;
 use serde_json::Value;
-use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use tempfile::TempDir;
-
-/// An instance with its configuration, in a folder of its own.
-struct Instance {
-    folder: TempDir,
-    process: Option<Child>,
-}
 
 impl Instance {
     fn new(store: &str, nodes: &[(&str, u32)]) -> Instance {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().display().to_string();
-        let mut text = format!(
-            "[instance]\nid = \"i{}\"\n[store]\n{store}\n[listen]\nresp = [\"unix:{home}/mqs.sock\"]\nhttp = [\"unix:{home}/http.sock\"]\n\
+        Instance::with(|home| {
+            let mut text = format!(
+                "[instance]\nid = \"i{}\"\n[store]\n{store}\n[listen]\nresp = [\"unix:{home}/mqs.sock\"]\nhttp = [\"unix:{home}/http.sock\"]\n\
              [token]\nsecret_file = \"{home}/secret\"\n[[pool]]\nname = \"default\"\n",
-            std::process::id()
-        );
-        for (id, capacity) in nodes {
-            text +=
-                &format!("[[pool.node]]\nid = \"{id}\"\nuri = \"sip:{id}.example\"\ncapacity = {capacity}\n");
-        }
-        fs::write(folder.path().join("mqs.toml"), text).unwrap();
-        fs::write(folder.path().join("secret"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        Instance { folder, process: None }
+                std::process::id()
+            );
+            for (id, capacity) in nodes {
+                text += &format!(
+                    "[[pool.node]]\nid = \"{id}\"\nuri = \"sip:{id}.example\"\ncapacity = {capacity}\n"
+                );
+            }
+            text
+        })
     }
 
     fn on(redis: &RedisServer, nodes: &[(&str, u32)]) -> Instance {
         Instance::new(&format!("url = \"{}\"", redis.url()), nodes)
     }
 
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
     fn serving(mut self) -> Instance {
         self.start();
         self
-    }
-
-    fn start(&mut self) {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
-        command.args(["serve", "--config", &self.path("mqs.toml")]).stdout(Stdio::null()).stderr(log);
-        self.process = Some(command.spawn().unwrap());
-        self.until("it answers", |i| i.mqs(&["node", "list"]).0);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    /// A client command: whether it went well, and what it printed.
-    fn mqs(&self, args: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
-        let output = command.args(args).args(["--socket", &self.path("http.sock")]).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let (well, text) = self.mqs(&[args, &["--json"]].concat());
-        assert!(well, "{args:?}: {text}");
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
-    }
-
-    fn until(&self, what: &str, ready: impl Fn(&Instance) -> bool) {
-        for _ in 0..500 {
-            if ready(self) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!(
-            "{what}: not so within 10 s; the log:\n{}",
-            fs::read_to_string(self.path("log")).unwrap_or_default()
-        );
-    }
-
-    /// The exit code and the words of an instance that does not start.
-    fn refused(&self) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
-        let output = command.args(["serve", "--config", &self.path("mqs.toml")]).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn check(&self) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqs"));
-        let output = command.args(["check", &self.path("mqs.toml"), "--no-nodes"]).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
