@@ -33,13 +33,12 @@ impl<H: Harness> Bench<'_, H> {
     }
 
     async fn wanted(&self, pick: Pick) -> String {
-        match self.picks(&[pick]).await.remove(0) {
+        let answer = self.picks(&[pick]).await.remove(0);
+        if let Answer::Refused(NoPick::Limit { tenant, reached }) = answer {
             // How long to wait depends on the clock.
-            Answer::Refused(NoPick::Limit { tenant, reached }) => {
-                format!("{} {}", if tenant { "tenant" } else { "pool" }, reached.as_str())
-            }
-            answer => self.name(&answer),
+            return format!("{} {}", if tenant { "tenant" } else { "pool" }, reached.as_str());
         }
+        self.name(&answer)
     }
 
     async fn used(&self, scope: &str) -> Usage {
