@@ -106,7 +106,7 @@ impl Pool {
                 self.asked += 1;
                 let lease =
                     LeaseId(self.asked.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes());
-                Pick { lease, lookup: Lookup::new_call(3), fallbacks: vec![Slot(1), Slot(2)] }
+                Pick::plain(lease, Lookup::new_call(3), vec![Slot(1), Slot(2)])
             })
             .collect();
         let clock = Stopwatch::start();

@@ -140,6 +140,18 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("pool", "socket", r#""udp:edge.example.com:5060""#, "", "udp:ip:port"),
         ("pool", "path", r#""<sip:a>""#, "", "the parameter lr"),
         ("pool", "headers", r#"{ "X-MQS-Lease" = "x" }"#, ".X-MQS-Lease", "MQS's own"),
+        ("pool", "sticky_s", "0", "", "1 to 604800 (s)"),
+        ("pool", "overflow", r#""nowhere""#, "", "there is no pool nowhere to overflow into"),
+        ("pool.limit", "calls", "-1", "", "0 to 16384000 (calls at once)"),
+        ("pool.limit", "calls_per_second", "0", "", "from 0.001 to 10000.0"),
+        ("pool.limit", "burst", "0", "", "1 to 1000000 (calls)"),
+        ("pool.each_tenant", "calls", r#""many""#, "", "found the text \"many\"; write a whole number"),
+        ("pool.each_tenant", "calls_per_second", "0.0005", "", "from 0.001 to 10000.0"),
+        ("pool.each_tenant", "burst", "1.5", "", "1 to 1000000 (calls)"),
+        ("pool.tenant", "name", r#""a,b""#, "", "',' at position 1"),
+        ("pool.tenant", "calls", "16384001", "", "0 to 16384000 (calls at once)"),
+        ("pool.tenant", "calls_per_second", "10001", "", "from 0.001 to 10000.0"),
+        ("pool.tenant", "burst", "-1", "", "1 to 1000000 (calls)"),
         ("pool.health", "probe_every_ms", "-1", "", "0 to 3600000 (ms)"),
         ("pool.health", "probe_timeout_ms", "0", "", "50 to 10000 (ms)"),
         ("pool.health", "down_after", "0", "", "1 to 100 (probes)"),
@@ -170,7 +182,8 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         let text = set(FULL, table, key, value);
         let line = 1 + text.lines().position(|line| line == format!("{key} = {value}")).unwrap();
         let problem = only_problem(&text);
-        let way = table.replace("pool", "pool[0]").replace(".node", ".node[0]");
+        let way =
+            table.replace("pool", "pool[0]").replace(".node", ".node[0]").replace(".tenant", ".tenant[0]");
         let way = if way.is_empty() { format!("{key}{rest}") } else { format!("{way}.{key}{rest}") };
         assert_eq!((problem.key.as_str(), problem.line), (way.as_str(), line), "{problem}");
         assert!(problem.column > key.len() + 2, "{problem}");
@@ -320,7 +333,11 @@ fn names_and_places_are_unique() {
         |id: &str, uri: &str| format!("{BARE}[[pool.node]]\nid = {id:?}\nuri = {uri:?}\ncapacity = 1\n");
     assert_eq!(parse(&two("ast2", "sip:127.0.1.1:5061")).pools[0].nodes.len(), 2);
     let problem = only_problem(&two("ast1", "sip:127.0.1.2"));
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].node[1].id", 22), "{problem}");
+    assert_eq!(
+        (problem.key.as_str(), problem.line),
+        ("pool[0].node[1].id", BARE.lines().count() + 2),
+        "{problem}"
+    );
     let problem = only_problem(&two("ast2", "sip:127.0.1.1;transport=udp"));
     assert!(problem.key == "pool[0].node[1].uri" && problem.message.contains("node ast1"), "{problem}");
     let problem = only_problem(&format!("{BARE}[[pool]]\nname = \"default\"\n"));
@@ -534,4 +551,38 @@ fn what_is_probably_not_meant_is_said() {
 
 fn texts(endpoints: &[Endpoint]) -> Vec<String> {
     endpoints.iter().map(Endpoint::to_string).collect()
+}
+
+#[test]
+fn what_holds_between_limits_and_between_pools_is_checked() {
+    let pools = |keys: &str| {
+        format!("[[pool]]\nname = \"a\"\n{keys}\n[[pool]]\nname = \"b\"\n[[pool]]\nname = \"c\"\n")
+    };
+    let said = |text: &str| only_problem(text).to_string();
+    let itself = said(&pools("overflow = \"a\""));
+    assert!(
+        itself.contains("pool[0].overflow") && itself.contains("pool a overflows into itself"),
+        "{itself}"
+    );
+    let round = pools("overflow = \"b\"").replace("name = \"b\"", "name = \"b\"\noverflow = \"c\"");
+    parse(&round);
+    let round = round.replace("name = \"c\"", "name = \"c\"\noverflow = \"b\"");
+    let all = problems(&round);
+    let of: Vec<&str> = all.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(of, ["pool[1].overflow", "pool[2].overflow"], "a runs into the ring, and is not in it");
+    let burst = said(&pools("[pool.limit]\nburst = 5"));
+    assert!(burst.contains("pool[0].limit.burst") && burst.contains("calls_per_second"), "{burst}");
+    let twice = said(&pools("[[pool.tenant]]\nname = \"x\"\n[[pool.tenant]]\nname = \"x\""));
+    assert!(twice.contains("two tenants of this pool have the name x"), "{twice}");
+}
+
+#[test]
+fn a_limit_without_a_burst_lets_a_seconds_worth_in_at_one_moment() {
+    let limit = |rest: &str| {
+        let text = format!("[[pool]]\nname = \"a\"\n[pool.limit]\ncalls_per_second = {rest}\n");
+        parse(&text).pools[0].limits.pool.rate.unwrap()
+    };
+    assert_eq!((limit("2.5").interval_us, limit("2.5").burst), (400_000, 3));
+    assert_eq!((limit("0.001").interval_us, limit("0.001").burst), (1_000_000_000, 1));
+    assert_eq!(limit("100\nburst = 7").burst, 7);
 }

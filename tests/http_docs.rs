@@ -142,6 +142,9 @@ fn every_metric_is_documented_and_no_other() {
     metrics.discovery().changes("p", "added", 1);
     metrics.discovery().nodes("p", 1);
     metrics.discovery().age("p", Duration::from_secs(1));
+    metrics.admission().refused("p", true, "calls");
+    metrics.admission().usage("p", "", 1, Some(2));
+    metrics.admission().overflowed("p", "q");
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());

@@ -4,6 +4,8 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/limit_cases.rs"]
+mod limit_cases;
 #[path = "support/redis_cases.rs"]
 mod redis_cases;
 #[path = "support/redis_groups.rs"]
@@ -211,6 +213,13 @@ contract!(
     a_change_of_definitions_keeps_loads_and_touches,
     a_removed_nodes_slot_keeps_its_load,
     answers_have_no_more_targets_than_allowed,
+    calls_at_once_are_limited_for_the_pool_and_for_each_tenant,
+    a_limit_counts_a_lease_until_it_ends,
+    a_bucket_gives_exactly_its_burst_and_then_its_rate,
+    a_refusal_and_a_repeat_use_nothing_up,
+    a_key_sticks_to_its_node_while_that_may_take_the_call,
+    keys_of_one_batch_see_each_other,
+    a_lookup_that_overflowed_overflows_again,
 );
 
 impl store_model::Driven for Memory {

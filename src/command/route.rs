@@ -3,7 +3,7 @@
 use super::client::{Instance, read};
 use super::decision::Decision;
 use super::output::{colours, plain, print};
-use crate::domain::id::{NodeId, PoolId, Tag, Zone};
+use crate::domain::id::{NodeId, PoolId, Tag, Tenant, Zone};
 use crate::domain::pool::TARGETS_MAX;
 use crate::domain::uri::RequestUri;
 use crate::wire::ask::CallId;
@@ -59,6 +59,12 @@ pub struct Args {
     /// How many targets at most [default: as the pool says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(TARGETS_MAX)))]
     targets: Option<u8>,
+    /// On whose behalf the call is: its limits count
+    #[arg(long)]
+    tenant: Option<Tenant>,
+    /// Go where the last call with the same text went, while there is room
+    #[arg(long, value_name = "TEXT")]
+    sticky: Option<String>,
     /// Lease nothing: only say what would be answered
     #[arg(long)]
     dry: bool,
@@ -127,6 +133,8 @@ impl Args {
             ("zone", self.zone.as_ref().map(|z| json!(z.as_str()))),
             ("node", self.node.as_ref().map(|n| json!(n.as_str()))),
             ("targets_max", self.targets.map(|n| json!(n))),
+            ("tenant", self.tenant.as_ref().map(|t| json!(t.as_str()))),
+            ("sticky", self.sticky.as_ref().map(|key| json!(key))),
         ];
         if let Value::Object(members) = &mut body {
             members.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));

@@ -2,12 +2,13 @@
 //!
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
-//! * `sections`, `redirect`, `pools` and `discover` know the keys; `route` checks what will be put into SIP messages
+//! * `sections`, `redirect`, `pools`, `limits` and `discover` know the keys; `route` checks what will be put into SIP messages
 //! * `warnings` says what is allowed, and probably not meant
 
 mod discover;
 mod endpoint;
 mod error;
+mod limits;
 mod pools;
 mod reader;
 mod redirect;
@@ -23,6 +24,7 @@ pub use redirect::{Network, Redirect, SipEndpoint, SipTransport};
 pub use redis_group::{GroupKind, Login, REDIS_SEATS_MAX, RedisGroup};
 pub use store_url::{RedisUrl, STORE_DB_MAX, STORE_URL_MAX, StoreUrl, StoreUrlError};
 
+use crate::domain::admission::Limits;
 use crate::domain::discovery::Template;
 use crate::domain::health::HealthRules;
 use crate::domain::id::{NodeId, PoolId, Tag, Zone};
@@ -199,6 +201,12 @@ pub struct PoolConfig {
     pub refuse_code: u16,
     /// After how long to try again, in s.
     pub retry_after_s: u32,
+    /// `[pool.limit]`, `[pool.each_tenant]`, `[[pool.tenant]]`: how many calls it may have.
+    pub limits: Limits,
+    /// How long a key sticks to its node after each call, in s.
+    pub sticky_s: u32,
+    /// Another pool of this configuration, which answers what this one refuses, except by a limit.
+    pub overflow: Option<PoolId>,
     /// What its route documents say beyond the addresses.
     pub route: RouteOptions,
     /// `[pool.discover]`: nodes beside those, from the DNS.

@@ -1,7 +1,7 @@
 //! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
 
 use super::reader::{Reader, Spot};
-use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, route};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, limits, route};
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
@@ -17,15 +17,18 @@ pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
     let count = tables.len();
     let mut pools = Vec::new();
     let mut names: BTreeMap<PoolId, Spot> = BTreeMap::new();
+    let mut overflows: BTreeMap<PoolId, Spot> = BTreeMap::new();
     for table in tables {
-        let spot = table.spot_of("name");
+        let (spot, overflow) = (table.spot_of("name"), table.spot_of("overflow"));
         let Some(pool) = one(table) else { continue };
         match names.get(&pool.name) {
             Some(_) => root.wrong(&spot, format!("two pools have the name {}", pool.name)),
             None => drop(names.insert(pool.name.clone(), spot)),
         }
+        overflows.insert(pool.name.clone(), overflow);
         pools.push(pool);
     }
+    limits::check_overflows(root, &pools, &overflows);
     (count > 0 && pools.len() == count).then_some(pools)
 }
 
@@ -46,11 +49,26 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         path: t.text("path", route::path),
         headers: route::headers(&mut t),
     };
+    let limits = limits::limits(&mut t);
+    let sticky_s = t.number("sticky_s", 1..=604_800, " (s)").unwrap_or(3600);
+    let overflow = t.text("overflow", str::parse::<PoolId>);
     let health = health(t.table("health"));
     let discover = discover::discover(t.table("discover"));
     let nodes = nodes(&mut t);
     t.done();
-    Some(PoolConfig { name: name?, rules, health, refuse_code, retry_after_s, route, discover, nodes })
+    Some(PoolConfig {
+        name: name?,
+        rules,
+        health,
+        refuse_code,
+        retry_after_s,
+        limits,
+        sticky_s,
+        overflow,
+        route,
+        discover,
+        nodes,
+    })
 }
 
 /// What calls and probes tell of nodes.

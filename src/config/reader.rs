@@ -129,9 +129,9 @@ impl<'s, 'a> Reader<'s, 'a> {
         })
     }
 
-    /// A share from 0 to 1, in thousandths; `limits` too are in thousandths.
+    /// A share or another number that may have three decimals, in thousandths; `limits` too are in thousandths.
     pub(super) fn thousandths(&mut self, key: &'static str, limits: RangeInclusive<u32>) -> Option<u32> {
-        let share = |pm: &u32| format!("{:.1}", f64::from(*pm) / 1000.0);
+        let share = |pm: &u32| format!("{:?}", f64::from(*pm) / 1000.0);
         let allowed = format!("write a number from {} to {}", share(limits.start()), share(limits.end()));
         self.value(key, |value| {
             let whole = value.as_integer().filter(|n| n.radix() == 10).map(|n| n.as_str());
@@ -140,12 +140,13 @@ impl<'s, 'a> Reader<'s, 'a> {
                 return Err(format!("found {}; {allowed}", shown(value)));
             };
             let number: Option<f64> = digits.parse().ok();
-            // `find` over all values that are allowed: no cast, and NaN equals none of them.
+            // By way of its text: no cast, and NaN is no number there.
+            let nearest: Option<u32> = number.and_then(|n| format!("{:.0}", n * 1000.0).parse().ok());
             let near = |pm: &u32| number.is_some_and(|n| (n * 1000.0 - f64::from(*pm)).abs() < 1e-6);
             let within = number.is_some_and(|n| {
                 n * 1000.0 >= f64::from(*limits.start()) && n * 1000.0 <= f64::from(*limits.end())
             });
-            match limits.clone().find(near) {
+            match nearest.filter(|pm| limits.contains(pm)).filter(near) {
                 Some(pm) => Ok(pm),
                 None if within => Err(format!(
                     "found {}, finer than a thousandth; {allowed} in steps of 0.001",

@@ -62,7 +62,8 @@ impl Ledger {
         if book.leases.get(&id).is_some_and(|known| known.targets == targets) {
             return 0;
         }
-        let held = Lease { state: LeaseState::Held, attempt: 0, targets, expires: now + life.held_ms };
+        let (expires, scopes) = (now + life.held_ms, Vec::new());
+        let held = Lease { state: LeaseState::Held, attempt: 0, targets, expires, scopes };
         book.put(id, Some(held))
     }
 

@@ -24,15 +24,16 @@ pub mod settle;
 pub mod steward;
 
 use crate::clock::{self, Stopwatch};
-use crate::domain::id::{LeaseId, PoolId, Slot};
+use crate::domain::admission::{Reached, Scope};
+use crate::domain::id::{LeaseId, PoolId, Slot, Tenant};
 use crate::domain::node::Node;
 use crate::domain::pool::{Kind, Lookup, NoPick};
-use crate::store::{Answer, Pick, Store, StoreError, View};
+use crate::store::{Answer, Pick, Sticky, Store, StoreError, View};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::ask::RouteAsk;
 use crate::wire::refusal::{Refusal, RefusalWord};
 use crate::wire::rtjson::{Document, Target};
-use crate::wire::token::{Token, lease_id};
+use crate::wire::token::{Token, lease_id, sticky_id};
 use decision::{Decision, Outcome};
 use seen::{Pool, Seen};
 use settings::Settings;
@@ -62,6 +63,14 @@ pub struct Routed {
     pub targets: Vec<NamedTarget>,
     /// What led to it.
     pub decision: Arc<Decision>,
+}
+
+/// What came of asking one pool.
+enum Chosen<'a> {
+    /// These targets of it.
+    Here(Vec<Slot>, Outcome),
+    /// This pool answers.
+    Overflow(&'a Arc<Pool>),
 }
 
 /// A target of a route.
@@ -148,17 +157,31 @@ impl Dispatcher {
         clock: &Stopwatch,
         documented: bool,
     ) -> Result<Routed, Refusal> {
-        let pool = self.pool_for(ask)?;
-        let lookup = self.lookup(ask, pool);
-        let seen = pool.seen();
-        let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
-        let (targets, outcome) = match self.choose(ask, pool, &seen, &lookup, lease).await {
-            Ok(chosen) => chosen,
-            Err(why) => {
-                let refusal = self.refusal(pool, why, &lookup);
-                self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
-                info!(call_id = %ask.call_id, pool = %pool.id, word = refusal.word.as_str(), "refused");
-                return Err(refusal);
+        let first = self.pool_for(ask)?;
+        let mut pool = first;
+        let (lookup, seen, lease, targets, outcome) = loop {
+            let (lookup, seen) = (self.lookup(ask, pool), pool.seen());
+            let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
+            match self.choose(ask, pool, &seen, &lookup, lease).await {
+                Ok(Chosen::Here(targets, outcome)) => break (lookup, seen, lease, targets, outcome),
+                Ok(Chosen::Overflow(next)) => {
+                    debug!(call_id = %ask.call_id, pool = %pool.id, into = %next.id, "overflows");
+                    self.metrics.admission().overflowed(pool.id.as_str(), next.id.as_str());
+                    pool = next;
+                }
+                Err(why) => {
+                    // The pool that was asked speaks to the caller, whichever pool had the last word.
+                    let refusal = self.refusal(first, why, &lookup, ask);
+                    self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
+                    if let NoPick::Limit { tenant, reached } = why {
+                        self.metrics.admission().refused(pool.id.as_str(), tenant, reached.as_str());
+                    }
+                    info!(
+                        call_id = %ask.call_id, pool = %pool.id, word = refusal.word.as_str(),
+                        tenant = ask.tenant.as_ref().map(Tenant::as_str), "refused"
+                    );
+                    return Err(refusal);
+                }
             }
         };
         if targets.iter().any(|slot| seen.view.at_slot(*slot).is_none()) {
@@ -166,7 +189,7 @@ impl Dispatcher {
             let _ = pool.refresh().await;
         }
         let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome, documented) else {
-            return Err(self.refusal(pool, NoPick::NoNode, &lookup));
+            return Err(self.refusal(first, NoPick::NoNode, &lookup, ask));
         };
         let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
         debug!(call_id = %ask.call_id, %lease, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
@@ -174,29 +197,35 @@ impl Dispatcher {
     }
 
     /// Asks the store; without an answer that can be believed, chooses here.
-    async fn choose(
-        &self,
+    async fn choose<'a>(
+        &'a self,
         ask: &RouteAsk,
         pool: &Pool,
         seen: &Seen,
         lookup: &Lookup,
         lease: LeaseId,
-    ) -> Result<(Vec<Slot>, Outcome), NoPick> {
+    ) -> Result<Chosen<'a>, NoPick> {
         let rules = &pool.settings.rules.choose;
         let fallbacks = seen.ranked(lookup, rules).order.clone();
-        let pick = Pick { lease, lookup: lookup.clone(), fallbacks };
+        let mut pick = Pick { fallbacks, ..self.wish(ask, pool, lookup, lease) };
+        let overflow = self.overflow(pool, lookup);
         let (clock, deadline) = (Stopwatch::start(), Duration::from_millis(self.settings.pick_deadline_ms));
         let left = || deadline.saturating_sub(clock.elapsed());
         let mut said = pool.pick(pick.clone(), deadline).await;
         if matches!(said, Ok(Answer::Refused(NoPick::Full))) && pool.make_room(left()).await {
+            said = pool.pick(pick.clone(), left()).await;
+        }
+        if matches!(said, Ok(Answer::Refused(NoPick::Full | NoPick::NoNode))) && overflow.is_some() {
+            pick.overflows = true;
             said = pool.pick(pick, left()).await;
         }
         match said {
             Ok(Answer::Leased(slots)) => {
                 self.remember(pool, lease, &slots);
-                return Ok((slots, Outcome::Routed));
+                return Ok(Chosen::Here(slots, Outcome::Routed));
             }
-            Ok(Answer::Repeat(slots)) => return Ok((slots, Outcome::Repeat)),
+            Ok(Answer::Repeat(slots)) => return Ok(Chosen::Here(slots, Outcome::Repeat)),
+            Ok(Answer::Overflow) => return overflow.map(Chosen::Overflow).ok_or(NoPick::Full),
             // A store that was just started, or lost its memory, does not know the nodes yet that this instance knows.
             Ok(Answer::Refused(NoPick::NoNode)) if seen.is_assumed() => {}
             Ok(Answer::Refused(why)) => return Err(why),
@@ -204,9 +233,34 @@ impl Dispatcher {
                 warn!(call_id = %ask.call_id, %lease, pool = %pool.id, %error, "answering without the store")
             }
         }
-        let slots = pool.degraded.answer(lease, &seen.view, lookup, rules, clock::wall())?;
-        self.remember(pool, lease, &slots);
-        Ok((slots, Outcome::Degraded))
+        match (pool.degraded.answer(lease, &seen.view, lookup, rules, clock::wall()), overflow) {
+            (Ok(slots), _) => {
+                self.remember(pool, lease, &slots);
+                Ok(Chosen::Here(slots, Outcome::Degraded))
+            }
+            (Err(_), Some(next)) => Ok(Chosen::Overflow(next)),
+            (Err(why), None) => Err(why),
+        }
+    }
+
+    /// What the store is asked for, without fallbacks.
+    fn wish(&self, ask: &RouteAsk, pool: &Pool, lookup: &Lookup, lease: LeaseId) -> Pick {
+        let plain = Pick::plain(lease, lookup.clone(), Vec::new());
+        // The caller of an agent's leg is counted already; an emergency call is not refused.
+        if lookup.kind == Kind::Agent || lookup.emergency {
+            return plain;
+        }
+        let sticky = ask
+            .sticky
+            .as_ref()
+            .map(|key| Sticky { id: sticky_id(&pool.id, key), keep_ms: pool.settings.sticky_ms });
+        Pick { admit: pool.settings.limits.of(ask.tenant.as_ref()), sticky, ..plain }
+    }
+
+    /// Where a lookup goes that this pool refuses.
+    fn overflow(&self, pool: &Pool, lookup: &Lookup) -> Option<&Arc<Pool>> {
+        let next = pool.settings.overflow.as_ref().filter(|_| lookup.kind != Kind::Agent)?;
+        self.pools.get(next)
     }
 
     fn remember(&self, pool: &Pool, lease: LeaseId, targets: &[Slot]) {
@@ -217,26 +271,56 @@ impl Dispatcher {
     /// What [`Dispatcher::route`] would answer now, with every node; nothing is leased.
     pub async fn explain(&self, ask: &RouteAsk) -> Result<Decision, Refusal> {
         let clock = Stopwatch::start();
-        let pool = self.pool_for(ask)?;
-        let lookup = self.lookup(ask, pool);
-        // The newest view that is to be had; the last one while the store is away.
-        let fresh = !pool.is_cut_off() && pool.refresh().await.is_ok();
-        let seen = pool.seen();
-        let picked = crate::domain::pool::pick(&seen.view.loaded, &lookup, &pool.settings.rules.choose);
+        let first = self.pool_for(ask)?;
+        let mut pool = first;
+        let (lookup, fresh, seen, mut picked) = loop {
+            let lookup = self.lookup(ask, pool);
+            // The newest view that is to be had; the last one while the store is away.
+            let fresh = !pool.is_cut_off() && pool.refresh().await.is_ok();
+            let seen = pool.seen();
+            let picked = crate::domain::pool::pick(&seen.view.loaded, &lookup, &pool.settings.rules.choose);
+            match (&picked.targets, self.overflow(pool, &lookup)) {
+                (Err(_), Some(next)) => pool = next,
+                (Ok(_), _) | (_, None) => break (lookup, fresh, seen, picked),
+            }
+        };
         let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
+        if let Some(reached) = self.limit_reached(ask, pool, &lookup, lease).await {
+            picked.targets = Err(reached);
+        }
         let (targets, outcome) = match &picked.targets {
             Ok(order) => {
                 let slots =
                     order.iter().filter_map(|i| seen.view.loaded.get(*i)).map(|n| n.node.slot).collect();
                 (slots, if fresh { Outcome::Routed } else { Outcome::Degraded })
             }
-            Err(why) => (Vec::new(), Outcome::Refused(self.refusal(pool, *why, &lookup).word)),
+            Err(why) => (Vec::new(), Outcome::Refused(self.refusal(first, *why, &lookup, ask).word)),
         };
         let mut decision = self.decide(ask, pool, &lookup, lease, &targets, outcome, &clock);
         decision.dry = true;
         decision.nodes =
             Some(decision::table(&seen.view, &picked.verdicts, &lookup, &pool.settings.rules.choose));
         Ok(decision)
+    }
+
+    /// The limit that one call more would exceed now.
+    async fn limit_reached(
+        &self,
+        ask: &RouteAsk,
+        pool: &Pool,
+        lookup: &Lookup,
+        lease: LeaseId,
+    ) -> Option<NoPick> {
+        let wish = self.wish(ask, pool, lookup, lease);
+        if wish.admit.is_empty() || pool.is_cut_off() {
+            return None;
+        }
+        let scopes: Vec<Scope> = wish.admit.iter().map(|admit| admit.scope.clone()).collect();
+        let (used, now) = (pool.usage(&scopes).await.ok()?, pool.seen().store_clock());
+        wish.admit.iter().zip(used).find_map(|(admit, used)| {
+            let reached = used.admits(&admit.limit, now).err()?;
+            Some(NoPick::Limit { tenant: admit.scope != Scope::Pool, reached })
+        })
     }
 
     /// The decision that was made for this Call-ID, if this instance made it and still has it.
@@ -275,17 +359,35 @@ impl Dispatcher {
         }
     }
 
-    fn refusal(&self, pool: &Pool, why: NoPick, lookup: &Lookup) -> Refusal {
+    fn refusal(&self, pool: &Pool, why: NoPick, lookup: &Lookup, ask: &RouteAsk) -> Refusal {
         let word = match why {
             NoPick::Full => RefusalWord::Full,
             NoPick::NoNode => RefusalWord::NoNode,
+            NoPick::Limit { .. } => RefusalWord::Limit,
         };
         let mut reason = format!("pool {}: {}", pool.id, word.title());
-        if let (NoPick::NoNode, Kind::Agent, Some(node)) = (why, lookup.kind, &lookup.node) {
-            reason = format!("pool {}: there is no node {node}", pool.id);
+        let mut retry_after_s = pool.settings.retry_after_s;
+        match (why, lookup.kind, &lookup.node, &ask.tenant) {
+            (NoPick::NoNode, Kind::Agent, Some(node), _) => {
+                reason = format!("pool {}: there is no node {node}", pool.id);
+            }
+            (NoPick::Limit { tenant, reached }, _, _, name) => {
+                let whose = match name.as_ref().filter(|_| tenant) {
+                    Some(tenant) => format!("pool {}: tenant {tenant}", pool.id),
+                    None => format!("pool {}", pool.id),
+                };
+                reason = match reached {
+                    Reached::Calls => format!("{whose}: the limit of calls at once is reached"),
+                    Reached::Rate { wait_ms } => {
+                        retry_after_s = u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+                        format!("{whose}: the limit of calls a second is reached")
+                    }
+                };
+            }
+            (NoPick::Full | NoPick::NoNode, ..) => {}
         }
-        let retry_after_s = Some(pool.settings.retry_after_s);
-        Refusal { word, sip_code: pool.settings.refuse_code, retry_after_s, field: None, reason }
+        let (sip_code, retry_after_s) = (pool.settings.refuse_code, Some(retry_after_s));
+        Refusal { word, sip_code, retry_after_s, field: None, reason }
     }
 
     fn document(

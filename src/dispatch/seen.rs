@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::line::{Line, within};
 use super::settings::PoolSettings;
 use crate::clock::{self, Stopwatch};
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::pool::{self, Lookup, Rules, TARGETS_MAX, Verdict};
@@ -112,6 +113,12 @@ impl Pool {
     pub(super) async fn pick(&self, pick: Pick, deadline: Duration) -> Result<Answer, StoreError> {
         self.line.check("pick")?;
         within("pick", deadline, self.picks.submit(pick, self.store().wants_batches())).await
+    }
+
+    /// What these scopes have used.
+    pub(super) async fn usage(&self, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        within("usage", self.line.patience(), self.observe("usage", self.store().usage(&self.id, scopes)))
+            .await
     }
 
     pub(super) async fn settle(&self, one: SettleOne, deadline: Duration) -> Result<Settled, StoreError> {

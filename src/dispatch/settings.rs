@@ -1,6 +1,7 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
 use crate::config::{Config, PoolConfig};
+use crate::domain::admission::Limits;
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
 use crate::store::PoolRules;
@@ -47,6 +48,12 @@ pub struct PoolSettings {
     pub refuse_code: u16,
     /// When a refused caller may ask again, in seconds.
     pub retry_after_s: u32,
+    /// How many calls it may have.
+    pub limits: Limits,
+    /// How long a key sticks to its node after each call, in ms.
+    pub sticky_ms: u64,
+    /// The pool that answers what this one refuses, except by a limit.
+    pub overflow: Option<PoolId>,
     /// What is added to each route.
     pub extras: RouteExtras,
 }
@@ -96,6 +103,9 @@ impl PoolSettings {
             health: pool.health,
             refuse_code: pool.refuse_code,
             retry_after_s: pool.retry_after_s,
+            limits: pool.limits.clone(),
+            sticky_ms: u64::from(pool.sticky_s) * 1000,
+            overflow: pool.overflow.clone(),
             extras: RouteExtras {
                 fr_timer_ms: route.fr_timer_ms,
                 fr_inv_timer_ms: route.fr_inv_timer_ms,

@@ -7,6 +7,7 @@ use super::line::within;
 use super::seen::Pool;
 use super::{error_word, nodes};
 use crate::clock::{self, Stopwatch};
+use crate::domain::admission::Scope;
 use crate::domain::lease::{Settle, Settled};
 use crate::domain::node::NodeState;
 use crate::store::{SettleOne, StoreError};
@@ -97,6 +98,9 @@ impl Dispatcher {
         }
         if !sweep {
             return Ok(());
+        }
+        for pool in self.pools() {
+            pool.count_limits().await?;
         }
         let holds = self.store.hold_steward(&self.settings.instance, STEWARD_MS).await;
         self.steward.store(matches!(holds, Ok(true)), Ordering::Relaxed);
@@ -226,6 +230,24 @@ impl Pool {
         warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
         self.write(&now, &last.view.nodes).await?;
         self.refresh().await.map(|_| ())
+    }
+
+    /// Shows what the limits count that have a name.
+    async fn count_limits(&self) -> Result<(), StoreError> {
+        let named = self.settings.limits.named();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let scopes: Vec<Scope> = named.iter().map(|admit| admit.scope.clone()).collect();
+        let used = self.observe("usage", self.store().usage(&self.id, &scopes)).await?;
+        for (admit, used) in named.iter().zip(used) {
+            let tenant = match &admit.scope {
+                Scope::Pool => "",
+                Scope::Tenant(tenant) => tenant.as_str(),
+            };
+            self.metrics().admission().usage(self.id.as_str(), tenant, used.live, admit.limit.calls);
+        }
+        Ok(())
     }
 
     /// Forgets removed nodes whose last lease has ended, unless the file still names them.

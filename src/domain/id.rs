@@ -26,7 +26,7 @@ impl fmt::Display for NameError {
             NameError::Char(at, c) => {
                 write!(
                     f,
-                    "{c:?} at position {at}; a name has letters, digits, '_' and '-', and begins with a letter or digit"
+                    "{c:?} at position {at}; a name has letters, digits, '_' and '-' (a tenant's also '.'), and begins with a letter or digit"
                 )
             }
         }
@@ -36,6 +36,15 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 fn check_name(s: &str) -> Result<(), NameError> {
+    check(s, "_-")
+}
+
+/// Tenants are named by domains, too.
+fn check_tenant(s: &str) -> Result<(), NameError> {
+    check(s, "_-.")
+}
+
+fn check(s: &str, inner: &str) -> Result<(), NameError> {
     if s.is_empty() {
         return Err(NameError::Empty);
     }
@@ -43,7 +52,7 @@ fn check_name(s: &str) -> Result<(), NameError> {
         return Err(NameError::TooLong(s.len()));
     }
     for (at, c) in s.chars().enumerate() {
-        let fits = c.is_ascii_alphanumeric() || (at > 0 && (c == '_' || c == '-'));
+        let fits = c.is_ascii_alphanumeric() || (at > 0 && inner.contains(c));
         if !fits {
             return Err(NameError::Char(at, c));
         }
@@ -52,7 +61,7 @@ fn check_name(s: &str) -> Result<(), NameError> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -67,7 +76,7 @@ macro_rules! name {
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(s: &str) -> Result<Self, NameError> {
-                check_name(s)?;
+                $check(s)?;
                 Ok($name(Arc::from(s)))
             }
         }
@@ -88,19 +97,24 @@ macro_rules! name {
 
 name! {
     /// The name of a pool.
-    PoolId
+    PoolId, check_name
 }
 name! {
     /// The name of a node, unique in its pool.
-    NodeId
+    NodeId, check_name
 }
 name! {
     /// Where a node or a caller is: a data centre, an availability zone.
-    Zone
+    Zone, check_name
 }
 name! {
     /// Something that a node can do and a lookup can ask for.
-    Tag
+    Tag, check_name
+}
+
+name! {
+    /// On whose behalf a call is: a customer of the call centre, a line of business. Dots are allowed: `acme.example.com`.
+    Tenant, check_tenant
 }
 
 /// Names a lease: 128 bits derived from the lookup, so that a repeated lookup names the same lease.
@@ -139,6 +153,16 @@ impl FromStr for LeaseId {
     }
 }
 
+/// Names what calls stick to a node by: 128 bits derived from the key that the proxy gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StickyId(pub [u8; 16]);
+
+impl fmt::Display for StickyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
 /// A node's place in the load table of its pool: 0 … 2047. It stays with the node for as long as the node has leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u16);
@@ -169,6 +193,8 @@ mod tests {
         assert_eq!("a.b".parse::<NodeId>(), Err(NameError::Char(1, '.')));
         assert_eq!("a\r\n".parse::<NodeId>(), Err(NameError::Char(1, '\r')));
         assert_eq!("é".parse::<NodeId>(), Err(NameError::Char(0, 'é')));
+        assert_eq!("acme.example.com".parse::<Tenant>().unwrap().as_str(), "acme.example.com");
+        assert_eq!(".acme".parse::<Tenant>(), Err(NameError::Char(0, '.')));
     }
 
     #[test]

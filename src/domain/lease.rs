@@ -2,11 +2,15 @@
 //!
 //! The Redis store says the same in Lua (`store/redis/settle.lua`); one contract suite runs over both.
 
+use super::admission::Scope;
 use super::id::Slot;
 use super::time::EpochMs;
 
 /// How long an ended lease is remembered, so that a late repeat finds it ended: longer than SIP's Timer B (32 s).
 pub const TOMB_MS: u64 = 35_000;
+
+/// Stands for the attempt of a lookup that overflowed: no list of targets is so long.
+const OVERFLOWED: u8 = 255;
 
 /// What a store knows of one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Lease {
     pub targets: Vec<Option<Slot>>,
     /// When it ends by itself; for an ended one: when it is forgotten.
     pub expires: EpochMs,
+    /// The limits that it is counted for as long as it is live.
+    pub scopes: Vec<Scope>,
 }
 
 /// Where a lease is in its life.
@@ -65,8 +71,18 @@ impl Lease {
         }
     }
 
+    /// What is remembered of a lookup that another pool answers.
+    pub fn overflowed(now: EpochMs) -> Lease {
+        Lease::ended(Vec::new(), OVERFLOWED, now)
+    }
+
+    /// Whether a repeat of the lookup is for another pool, as the lookup was.
+    pub fn is_overflowed(&self, now: EpochMs) -> bool {
+        self.state == LeaseState::Ended && self.attempt == OVERFLOWED && self.expires > now
+    }
+
     fn ended(targets: Vec<Option<Slot>>, attempt: u8, now: EpochMs) -> Lease {
-        Lease { state: LeaseState::Ended, attempt, targets, expires: now + TOMB_MS }
+        Lease { state: LeaseState::Ended, attempt, targets, expires: now + TOMB_MS, scopes: Vec::new() }
     }
 }
 
@@ -157,8 +173,8 @@ fn confirm(
     let Some(mut lease) = known else {
         return match slot {
             Some(slot) if latest > now => {
-                let mut lease =
-                    Lease { state: LeaseState::Confirmed, attempt: branch, targets: Vec::new(), expires };
+                let (state, targets, scopes) = (LeaseState::Confirmed, Vec::new(), Vec::new());
+                let mut lease = Lease { state, attempt: branch, targets, expires, scopes };
                 lease.set_target(branch, slot);
                 (Some(lease), Settled::Adopted)
             }
@@ -226,10 +242,11 @@ fn adopt(known: Option<Lease>, targets: &[Slot], life: Lifetimes, now: EpochMs) 
             (Some(lease), Settled::Already)
         }
         // Held: the store had chosen, too late for the proxy, which was given these targets.
-        Some(_) | None => {
+        held @ (Some(_) | None) => {
             let targets = targets.iter().copied().map(Some).collect();
-            let lease = Lease { state: LeaseState::Held, attempt: 0, targets, expires: now + life.held_ms };
-            (Some(lease), Settled::Adopted)
+            let scopes = held.map(|lease| lease.scopes).unwrap_or_default();
+            let expires = now + life.held_ms;
+            (Some(Lease { state: LeaseState::Held, attempt: 0, targets, expires, scopes }), Settled::Adopted)
         }
     }
 }
@@ -244,7 +261,8 @@ mod tests {
 
     fn held() -> Option<Lease> {
         let targets = vec![Some(Slot(4)), Some(Slot(2)), Some(Slot(9))];
-        Some(Lease { state: LeaseState::Held, attempt: 0, targets, expires: T + LIFE.held_ms })
+        let scopes = vec![Scope::Pool];
+        Some(Lease { state: LeaseState::Held, attempt: 0, targets, expires: T + LIFE.held_ms, scopes })
     }
 
     fn confirm(branch: u8, slot: Option<u16>) -> Settle {
@@ -322,6 +340,19 @@ mod tests {
         assert_eq!(run(held(), &[Settle::Fail { branch: 0 }, adopt()]).1, Some(Slot(2)));
         assert_eq!(run(None, &[Settle::Done, adopt()]), (vec![Settled::Already, Settled::Gone], None));
         assert_eq!(run(None, &[Settle::Adopt { targets: vec![] }]), (vec![Settled::Gone], None));
+    }
+
+    #[test]
+    fn a_lease_is_counted_for_its_limits_until_it_ends() {
+        let after = |verbs: &[Settle]| {
+            let apply = |lease: Option<Lease>, verb: &Settle| settle(lease, verb, LIFE, T + 1).0;
+            verbs.iter().fold(held(), apply).map(|lease| lease.scopes)
+        };
+        assert_eq!(after(&[confirm(0, Some(4))]), Some(vec![Scope::Pool]));
+        assert_eq!(after(&[Settle::Fail { branch: 0 }]), Some(vec![Scope::Pool]));
+        assert_eq!(after(&[Settle::Adopt { targets: vec![Slot(8)] }]), Some(vec![Scope::Pool]));
+        assert_eq!(after(&[Settle::Done]), Some(vec![]));
+        assert_eq!(after(&[Settle::Fail { branch: 2 }]), Some(vec![]));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! * [`id`]: names that were parsed once · [`time`]: milliseconds of the store's clock · [`uri`]: SIP, tel and urn addresses
 //! * [`node`], [`health`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
 //! * [`service`], [`discovery`]: nodes that the DNS names, and what becomes of a pool when it names others
+//! * [`admission`]: how many calls a pool or a tenant may have, at once and a second
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
+pub mod admission;
 pub mod discovery;
 pub mod health;
 pub mod id;

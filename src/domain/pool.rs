@@ -3,6 +3,7 @@
 //! [`pick`] is the whole policy. The embedded store, degraded answers, `explain` and simulations call it as it is; for the
 //! Redis store [`plan`] reduces the same policy to shelves that a script searches atomically.
 
+use super::admission::Reached;
 use super::health::Condition;
 use super::id::{NodeId, Slot, Tag, Zone};
 use super::node::{Node, NodeState};
@@ -144,6 +145,13 @@ pub enum NoPick {
     Full,
     /// No node would do.
     NoNode,
+    /// An admission limit is reached.
+    Limit {
+        /// The tenant's; else the pool's.
+        tenant: bool,
+        /// Which part of it.
+        reached: Reached,
+    },
 }
 
 /// What [`pick`] found.
@@ -157,6 +165,11 @@ pub struct Picked {
 
 /// Chooses targets among `nodes`, and says of each node why.
 pub fn pick(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
+    pick_preferring(None, nodes, lookup, rules)
+}
+
+/// The same, with the node in slot `preferred` first, if it is one of those that may take the call.
+pub fn pick_preferring(preferred: Option<Slot>, nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
     let mut verdicts: Vec<Verdict> = nodes.iter().map(|n| judge(n, lookup, rules)).collect();
     let mut order = eligible(&verdicts);
     if order.is_empty() && lookup.emergency && lookup.kind != Kind::Agent {
@@ -171,6 +184,10 @@ pub fn pick(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
         (Some(a), Some(b)) => compare(a, b, lookup, rules),
         (None, _) | (_, None) => Ordering::Equal,
     });
+    let sticks = |i: &usize| nodes.get(*i).is_some_and(|n| Some(n.node.slot) == preferred);
+    if let Some(front) = order.iter().position(sticks).and_then(|at| order.get_mut(..=at)) {
+        front.rotate_right(1);
+    }
     order.truncate(usize::from(lookup.targets_max.min(rules.targets_max)).max(1));
     for (rank, index) in (0u8..).zip(&order) {
         if let Some(verdict) = verdicts.get_mut(*index) {

@@ -4,6 +4,7 @@ use super::table::PoolState;
 use super::{
     Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
 };
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
@@ -70,6 +71,11 @@ impl Store for MemoryStore {
         Ok(pools.entry(pool.clone()).or_default().known(leases, now))
     }
 
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        let now = (self.clock)();
+        Ok(self.lock().entry(pool.clone()).or_default().usage(scopes, now))
+    }
+
     async fn write_nodes(
         &self,
         pool: &PoolId,
@@ -85,7 +91,7 @@ impl Store for MemoryStore {
         let now = (self.clock)();
         let mut pools = self.lock();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(pools.entry(pool.clone()).or_default().expire(now, limit))
+        Ok(pools.entry(pool.clone()).or_default().sweep(now, limit))
     }
 
     async fn hold_steward(&self, _instance: &str, _ttl_ms: u64) -> Result<bool, StoreError> {

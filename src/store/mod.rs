@@ -11,8 +11,10 @@ pub mod file;
 pub mod memory;
 pub mod redis;
 mod table;
+mod ties;
 
-use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
+use crate::domain::admission::{Admit, Scope, Usage};
+use crate::domain::id::{LeaseId, NodeId, PoolId, Slot, StickyId};
 use crate::domain::lease::{Lifetimes, Settle, Settled};
 use crate::domain::node::{Node, NodeState};
 use crate::domain::pool::{Loaded, Lookup, NoPick, Rules};
@@ -77,6 +79,28 @@ pub struct Pick {
     pub lookup: Lookup,
     /// The targets to add behind the chosen one, best first, as last seen; the chosen one is left out of them.
     pub fallbacks: Vec<Slot>,
+    /// The limits that it has to keep, all of them; a lease is counted for each until it ends.
+    pub admit: Vec<Admit>,
+    /// The node of the last call with this key comes first, as long as it may take the call.
+    pub sticky: Option<Sticky>,
+    /// If it is refused, except by a limit, another pool is to answer it, now and each time it is asked: this one remembers that.
+    pub overflows: bool,
+}
+
+impl Pick {
+    /// A lookup without limits or ties.
+    pub fn plain(lease: LeaseId, lookup: Lookup, fallbacks: Vec<Slot>) -> Pick {
+        Pick { lease, lookup, fallbacks, admit: Vec::new(), sticky: None, overflows: false }
+    }
+}
+
+/// What ties a lookup to the node of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// What both have in common.
+    pub id: StickyId,
+    /// How long the node is remembered after each lookup, in ms.
+    pub keep_ms: u64,
 }
 
 /// The rules of a pool that a store needs.
@@ -97,6 +121,8 @@ pub enum Answer {
     Repeat(Vec<Slot>),
     /// Nobody was chosen.
     Refused(NoPick),
+    /// It [overflows](Pick::overflows), or did so before: another pool answers it.
+    Overflow,
 }
 
 /// One verb for one lease.
@@ -206,6 +232,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether these leases are live. Changes nothing.
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError>;
+
+    /// What these scopes have used. Changes nothing.
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError>;
 
     /// Replaces the definitions of a pool, if they still are at `expected` version. Nodes that are not in `nodes` are forgotten;
     /// the caller does that only to removed nodes without load.

@@ -3,10 +3,12 @@
 //! A table may keep a [`Journal`]: what has changed since it was last taken, by name. Values are read when it is taken, so
 //! that many changes to one lease are one.
 
+use super::ties::Ties;
 use super::{Answer, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written};
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, Slot};
 use crate::domain::lease::{self, Lease, LeaseState, Settled};
-use crate::domain::pool::{self, Loaded};
+use crate::domain::pool::{self, Loaded, NoPick};
 use crate::domain::time::EpochMs;
 use std::collections::{BTreeSet, HashMap};
 
@@ -63,6 +65,10 @@ pub(super) struct PoolState {
     leases: HashMap<LeaseId, Lease>,
     /// Every known lease by the time at which it expires or is forgotten.
     by_expiry: BTreeSet<(EpochMs, LeaseId)>,
+    /// What limits have used; scopes that were never used have no entry.
+    usage: HashMap<Scope, Usage>,
+    /// The nodes that keys stick to.
+    ties: Ties,
     /// `None`: nobody asks what has changed.
     journal: Option<Journal>,
 }
@@ -71,11 +77,16 @@ impl PoolState {
     /// A table as it was saved, which keeps a journal.
     pub fn restored(saved: Saved) -> PoolState {
         let by_expiry = saved.leases.iter().map(|(id, lease)| (lease.expires, *id)).collect();
+        let mut usage: HashMap<Scope, Usage> = HashMap::new();
+        for scope in saved.leases.values().flat_map(|lease| &lease.scopes) {
+            usage.entry(scope.clone()).or_default().live += 1;
+        }
         let mut state = PoolState {
             version: saved.version,
             touches: saved.touches,
             leases: saved.leases,
             by_expiry,
+            usage,
             journal: Some(Journal::default()),
             ..PoolState::default()
         };
@@ -169,9 +180,24 @@ impl PoolState {
         {
             return Answer::Repeat(known.targets.iter().flatten().copied().collect());
         }
-        let picked = pool::pick(&self.loaded, &one.lookup, &rules.choose);
+        if self.leases.get(&one.lease).is_some_and(|known| known.is_overflowed(now)) {
+            return Answer::Overflow;
+        }
+        for admit in &one.admit {
+            let used = self.usage.get(&admit.scope).copied().unwrap_or_default();
+            if let Err(reached) = used.admits(&admit.limit, now) {
+                let tenant = matches!(admit.scope, Scope::Tenant(_));
+                return Answer::Refused(NoPick::Limit { tenant, reached });
+            }
+        }
+        let preferred = one.sticky.and_then(|sticky| self.ties.slot(&sticky.id, now));
+        let picked = pool::pick_preferring(preferred, &self.loaded, &one.lookup, &rules.choose);
         let order = match picked.targets {
             Ok(order) => order,
+            Err(_) if one.overflows => {
+                self.put(one.lease, Some(Lease::overflowed(now)), now);
+                return Answer::Overflow;
+            }
             Err(refused) => return Answer::Refused(refused),
         };
         let targets: Vec<Slot> =
@@ -182,8 +208,15 @@ impl PoolState {
             attempt: 0,
             targets: targets.iter().copied().map(Some).collect(),
             expires,
+            scopes: one.admit.iter().map(|admit| admit.scope.clone()).collect(),
         };
         self.put(one.lease, Some(lease), now);
+        for admit in &one.admit {
+            self.usage.entry(admit.scope.clone()).or_default().take_token(&admit.limit, now);
+        }
+        if let (Some(sticky), Some(slot)) = (one.sticky, targets.first()) {
+            self.ties.tie(sticky.id, *slot, now + sticky.keep_ms);
+        }
         self.touch(targets.first());
         Answer::Leased(targets)
     }
@@ -208,6 +241,9 @@ impl PoolState {
             if let Some(slot) = lease.counted_on(now) {
                 self.count(slot, 1);
             }
+            for scope in &lease.scopes {
+                self.usage.entry(scope.clone()).or_default().live += 1;
+            }
             self.by_expiry.insert((lease.expires, id));
             self.leases.insert(id, lease);
             self.note(|journal| _ = journal.leases.insert(id));
@@ -231,7 +267,25 @@ impl PoolState {
         if let Some(slot) = lease.counted_on(just_before) {
             self.count(slot, -1);
         }
+        for scope in &lease.scopes {
+            if let Some(usage) = self.usage.get_mut(scope) {
+                usage.live = usage.live.saturating_sub(1);
+            }
+        }
         Some(lease)
+    }
+
+    /// What these scopes have used at `now`.
+    pub fn usage(&mut self, scopes: &[Scope], now: EpochMs) -> Vec<Usage> {
+        self.expire(now, usize::MAX);
+        scopes.iter().map(|scope| self.usage.get(scope).copied().unwrap_or_default()).collect()
+    }
+
+    /// What a steward does each second.
+    pub fn sweep(&mut self, now: EpochMs, limit: usize) -> Swept {
+        self.usage.retain(|_, usage| !usage.is_spent(now));
+        self.ties.forget(now);
+        self.expire(now, limit)
     }
 
     /// Forgets at most `limit` leases whose time is over.

@@ -1,5 +1,6 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
+use super::admission::AdmissionMetrics;
 use super::discovery::DiscoveryMetrics;
 use super::redirect::RedirectMetrics;
 use crate::domain::time::EpochMs;
@@ -175,6 +176,7 @@ pub struct Metrics {
     /// Counters of the redirect server.
     pub redirect: RedirectMetrics,
     discovery: DiscoveryMetrics,
+    admission: AdmissionMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -262,6 +264,7 @@ impl Metrics {
         registry.register("node_health", "1 for the health that a node has", nodes.health.clone());
         let nodes = Mutex::new(nodes);
         let discovery = DiscoveryMetrics::new(&mut registry);
+        let admission = AdmissionMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -283,7 +286,13 @@ impl Metrics {
             nodes,
             redirect,
             discovery,
+            admission,
         }
+    }
+
+    /// What is counted of limits and of pools that overflow.
+    pub fn admission(&self) -> &AdmissionMetrics {
+        &self.admission
     }
 
     /// What is counted of nodes that are looked for in the DNS.

@@ -1,5 +1,6 @@
 //! Floor 1: what is counted, under which names, and what is logged.
 
+pub mod admission;
 pub mod discovery;
 pub mod log;
 pub mod metrics;

@@ -35,6 +35,8 @@ struct RouteBody {
     exclude: Option<Vec<String>>,
     node: Option<String>,
     targets_max: Option<u8>,
+    tenant: Option<String>,
+    sticky: Option<String>,
     explain: Option<bool>,
 }
 
@@ -53,6 +55,8 @@ pub fn route_ask(body: &[u8]) -> Result<RouteAsk, BadRequest> {
         exclude: ask::list("exclude", b.exclude.unwrap_or_default().iter().map(String::as_str))?,
         node: given(b.node).map(|text| ask::value("node", &text)).transpose()?,
         targets_max: b.targets_max,
+        tenant: given(b.tenant).map(|text| ask::value("tenant", &text)).transpose()?,
+        sticky: given(b.sticky),
         explain: b.explain.unwrap_or(false),
         ..blank
     };

@@ -2,7 +2,7 @@
 
 use super::attrs::{self, shorten};
 use super::refusal::BadRequest;
-use crate::domain::id::{NodeId, PoolId, Tag, Zone};
+use crate::domain::id::{NodeId, PoolId, Tag, Tenant, Zone};
 use crate::domain::pool::{Kind, TARGETS_MAX};
 use crate::domain::uri::RequestUri;
 use std::collections::BTreeSet;
@@ -83,6 +83,10 @@ pub struct RouteAsk {
     pub node: Option<NodeId>,
     /// How many targets at most; `None`: as the pool says.
     pub targets_max: Option<u8>,
+    /// On whose behalf the call is: its limits count.
+    pub tenant: Option<Tenant>,
+    /// Lookups with the same text go to the same node while that has room: 1 … [`CALL_ID_MAX`] printable bytes without blanks.
+    pub sticky: Option<String>,
     /// Keep the whole table with the decision.
     pub explain: bool,
 }
@@ -108,6 +112,8 @@ impl RouteAsk {
             exclude: BTreeSet::new(),
             node: None,
             targets_max: None,
+            tenant: None,
+            sticky: None,
             explain: false,
         }
     }
@@ -127,9 +133,12 @@ impl RouteAsk {
                 "x" => ask.exclude = list("x", text.split(','))?,
                 "node" => ask.node = Some(value("node", &text)?),
                 "n" => ask.targets_max = Some(number("n", &text)?),
+                "tenant" => ask.tenant = Some(value("tenant", &text)?),
+                "sticky" => ask.sticky = Some(text),
                 "explain" => ask.explain = flag("explain", &text)?,
                 other => {
-                    return Err(unknown(other, "ft, cs, src, kind, pool, zone, tags, x, node, n, explain"));
+                    let known = "ft, cs, src, kind, pool, zone, tags, x, node, n, tenant, sticky, explain";
+                    return Err(unknown(other, known));
                 }
             }
         }
@@ -141,6 +150,9 @@ impl RouteAsk {
         check_word("ft", &self.from_tag)?;
         if let Some(source) = &self.source {
             check_word("src", source)?;
+        }
+        if let Some(key) = &self.sticky {
+            check_word("sticky", key)?;
         }
         match (self.kind, &self.node) {
             (Kind::Agent, None) => {

@@ -4,7 +4,7 @@
 //! time of issue in seconds since 1970 in hexadecimal, and the first 128 bits of HMAC-SHA-256 (RFC 2104) over all that stands
 //! before it, in base64url (RFC 4648 §5). Only letters, digits, `-`, `_` and `.`: fit for headers, URIs and attributes.
 
-use crate::domain::id::{LeaseId, NodeId, PoolId};
+use crate::domain::id::{LeaseId, NodeId, PoolId, StickyId};
 use crate::domain::pool::{Kind, TARGETS_MAX};
 use crate::domain::time::EpochMs;
 use base64::Engine as _;
@@ -124,16 +124,25 @@ impl Token {
 
 /// Derives the lease of a lookup: the same (pool, Call-ID, From tag, CSeq, kind) is the same lease.
 pub fn lease_id(pool: &PoolId, call_id: &str, from_tag: &str, cseq: u32, kind: Kind) -> LeaseId {
+    LeaseId(derived(&[pool.as_str(), call_id, from_tag, kind.as_str()], &cseq.to_be_bytes()))
+}
+
+/// Derives what lookups with the same key stick to a node by.
+pub fn sticky_id(pool: &PoolId, key: &str) -> StickyId {
+    StickyId(derived(&[pool.as_str(), "sticky", key], &[]))
+}
+
+fn derived(parts: &[&str], end: &[u8]) -> [u8; 16] {
     let mut hash = Sha256::new();
-    for part in [pool.as_str(), call_id, from_tag, kind.as_str()] {
+    for part in parts {
         // Lengths first: no two lookups may run together into one text.
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.update(cseq.to_be_bytes());
+    hash.update(end);
     let mut id = [0; 16];
     id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
-    LeaseId(id)
+    id
 }
 
 #[cfg(test)]

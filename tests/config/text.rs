@@ -21,6 +21,13 @@ id = "a"
 [log]
 [[pool]]
 name = "default"
+[pool.limit]
+calls_per_second = 1
+[pool.each_tenant]
+calls_per_second = 1
+[[pool.tenant]]
+name = "acme"
+calls_per_second = 1
 [pool.health]
 [pool.discover]
 name = "sip:pool.example.com"
@@ -84,6 +91,7 @@ pub fn tables(text: &str) -> Vec<(usize, String)> {
                 (pools, nodes) = (pools + 1, 0);
                 format!("pool[{}]", pools - 1)
             }
+            "pool.tenant" => format!("pool[{}].tenant[0]", pools - 1),
             "pool.discover" => format!("pool[{}].discover", pools - 1),
             "pool.node" => {
                 nodes += 1;

@@ -1,6 +1,7 @@
 //! A stand-in for a store with faults: it can be away, hang, be slow, and forget everything.
 
 use async_trait::async_trait;
+use mqs::domain::admission::{Scope, Usage};
 use mqs::domain::id::{LeaseId, PoolId};
 use mqs::domain::lease::Settled;
 use mqs::domain::time::EpochMs;
@@ -100,6 +101,10 @@ impl Store for Faulty {
         let known = self.there("known").await?.known(pool, leases).await?;
         let history = self.history(known.history);
         Ok(Known { history, ..known })
+    }
+
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        self.there("usage").await?.usage(pool, scopes).await
     }
 
     async fn write_nodes(

@@ -308,7 +308,7 @@ async fn picks_of_many_at_once_spread_evenly() {
 }
 
 fn pick(lease: u32) -> Pick {
-    Pick { lease: id(lease), lookup: call(), fallbacks: vec![Slot(0), Slot(1)] }
+    Pick::plain(id(lease), call(), vec![Slot(0), Slot(1)])
 }
 
 fn rules() -> mqs::store::PoolRules {

@@ -386,7 +386,9 @@ fn a_slot_that_moves_under_load_makes_no_answer_wrong() {
             match harness.store.pick(&bench.pool, &bench.rules, &bench.seen, &[ask]).await {
                 Ok(mut said) => match said.remove(0) {
                     Answer::Leased(targets) => answered.push((lease, targets)),
-                    other @ (Answer::Repeat(_) | Answer::Refused(_)) => panic!("lease {lease}: {other:?}"),
+                    other @ (Answer::Repeat(_) | Answer::Refused(_) | Answer::Overflow) => {
+                        panic!("lease {lease}: {other:?}")
+                    }
                 },
                 Err(StoreError::Away { .. } | StoreError::Timeout { .. }) => unanswered += 1,
                 Err(error) => panic!("lease {lease}: {error}"),

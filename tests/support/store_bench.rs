@@ -94,11 +94,7 @@ impl<'a, H: Harness> Bench<'a, H> {
         let picked =
             mqs::domain::pool::pick(&self.seen.loaded, &Lookup { targets_max: 12, ..lookup.clone() }, &wide);
         let slots = |order: Vec<usize>| order.into_iter().map(|i| self.seen.loaded[i].node.slot).collect();
-        Pick {
-            lease: id(lease),
-            lookup: lookup.clone(),
-            fallbacks: picked.targets.map(slots).unwrap_or_default(),
-        }
+        Pick::plain(id(lease), lookup.clone(), picked.targets.map(slots).unwrap_or_default())
     }
 
     /// Name of the node that a new call was leased on now, or what else was said.
@@ -115,6 +111,7 @@ impl<'a, H: Harness> Bench<'a, H> {
             Answer::Leased(targets) => first(targets),
             Answer::Repeat(targets) => format!("again {}", first(targets)),
             Answer::Refused(why) => format!("{why:?}"),
+            Answer::Overflow => "overflow".to_owned(),
         }
     }
 

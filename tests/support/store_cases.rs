@@ -1,5 +1,6 @@
 //! The contract, promise by promise. Every store keeps every one.
 
+pub use super::limit_cases::*;
 use super::store_bench::*;
 use mqs::domain::health::{Condition, Health};
 use mqs::domain::id::Slot;
@@ -553,17 +554,19 @@ pub async fn answers_have_no_more_targets_than_allowed(h: &impl Harness) {
     assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 5, "no target twice");
 }
 
-fn targets(answer: &Answer) -> Vec<Slot> {
+pub fn targets(answer: &Answer) -> Vec<Slot> {
     match answer {
         Answer::Leased(targets) | Answer::Repeat(targets) => targets.clone(),
         Answer::Refused(why) => panic!("refused: {why:?}"),
+        Answer::Overflow => panic!("overflow"),
     }
 }
 
-fn first(answer: &Answer) -> String {
+pub fn first(answer: &Answer) -> String {
     match answer {
         Answer::Leased(targets) => format!("leased {}", targets[0]),
         Answer::Repeat(targets) => format!("repeat {}", targets[0]),
         Answer::Refused(why) => format!("{why:?}"),
+        Answer::Overflow => "overflow".to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 //! order and however often, it answers as the model does, and carries the same loads.
 
 use super::store_bench::{CHOOSE, Harness, LIFE, id, record};
+use mqs::domain::admission::{Admit, Limit, Scope, Usage};
 use mqs::domain::id::{PoolId, Slot};
 use mqs::domain::lease::{self, Lease, LeaseState, Lifetimes, Settle, Settled};
 use mqs::domain::node::NodeState;
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 /// The short ones of the leases. A trace that takes longer between two sleeps says nothing, and is not counted.
 const SHORT: Lifetimes = Lifetimes { held_ms: 250, call_max_ms: 250 };
 const LEASES: u8 = 16;
+/// Calls at once of all that are limited, and of one tenant.
+const POOL_CALLS: u32 = 5;
+const TENANT_CALLS: u32 = 2;
 const NAMES: [&str; 6] = ["n0", "n1", "n2", "n3", "n4", "n5"];
 /// Above all that the leases of a trace can fill four times over: from there on Redis counts nodes as equally full.
 const CAPACITIES: [u32; 5] = [5, 6, 7, 10, 14];
@@ -49,6 +53,9 @@ pub struct Ask {
     exclude: Vec<u8>,
     node: u8,
     targets_max: u8,
+    /// Limited, as a call of no tenant or of one of two.
+    limited: Option<Option<bool>>,
+    overflows: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +86,15 @@ impl Ask {
             emergency: self.emergency,
             targets_max: self.targets_max,
         }
+    }
+
+    fn admit(&self) -> Vec<Admit> {
+        let calls = |most| Limit { calls: Some(most), rate: None };
+        let Some(tenant) = self.limited else { return Vec::new() };
+        let of = |first| if first { "a.b" } else { "c" }.parse().map(Scope::Tenant).unwrap();
+        let pool = Admit { scope: Scope::Pool, limit: calls(POOL_CALLS) };
+        let tenant = tenant.map(|first| Admit { scope: of(first), limit: calls(TENANT_CALLS) });
+        std::iter::once(pool).chain(tenant).collect()
     }
 }
 
@@ -123,6 +139,11 @@ impl Model {
         (0..LEASES).map(|lease| self.leases.get(&lease).is_some_and(|l| l.is_live(self.now))).collect()
     }
 
+    fn usage(&self, scope: &Scope) -> Usage {
+        let counted = |lease: &&Lease| lease.is_live(self.now) && lease.scopes.contains(scope);
+        Usage { live: u32::try_from(self.leases.values().filter(counted).count()).unwrap(), arrival_us: 0 }
+    }
+
     fn order(&self, lookup: &Lookup, rules: &Rules) -> Result<Vec<Slot>, pool::NoPick> {
         let loaded = self.loaded();
         let order = pool::pick(&loaded, lookup, rules).targets?;
@@ -142,9 +163,22 @@ impl Model {
         if let Some(known) = known {
             return Answer::Repeat(known.targets.iter().flatten().copied().collect());
         }
+        if self.leases.get(&ask.lease).is_some_and(|lease| lease.is_overflowed(self.now)) {
+            return Answer::Overflow;
+        }
+        for admit in ask.admit() {
+            if let Err(reached) = self.usage(&admit.scope).admits(&admit.limit, self.now) {
+                let tenant = admit.scope != Scope::Pool;
+                return Answer::Refused(pool::NoPick::Limit { tenant, reached });
+            }
+        }
         let lookup = ask.lookup();
         let mut targets = match self.order(&lookup, &rules.choose) {
             Ok(targets) => targets,
+            Err(_) if ask.overflows => {
+                self.leases.insert(ask.lease, Lease::overflowed(self.now));
+                return Answer::Overflow;
+            }
             Err(why) => return Answer::Refused(why),
         };
         if !self.own_fallbacks {
@@ -159,6 +193,7 @@ impl Model {
             attempt: 0,
             targets: targets.iter().copied().map(Some).collect(),
             expires: self.now + rules.life.held_ms,
+            scopes: ask.admit().into_iter().map(|admit| admit.scope).collect(),
         };
         self.leases.insert(ask.lease, lease);
         Answer::Leased(targets)
@@ -278,8 +313,10 @@ fn ask() -> impl Strategy<Value = Ask> {
     let kind = prop_oneof![6 => Just(Kind::New), 1 => Just(Kind::Callback), 2 => Just(Kind::Agent)];
     let wishes = (prop::option::weighted(0.4, any::<bool>()), prop::bool::weighted(0.25));
     let exclude = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0..6u8, 1..4)];
-    (0..LEASES, kind, prop::bool::weighted(0.1), wishes, exclude, 0..6u8, 1..5u8).prop_map(
-        |(lease, kind, emergency, (zone, tag), exclude, node, targets_max)| Ask {
+    let limited = prop::option::weighted(0.4, prop::option::weighted(0.8, any::<bool>()));
+    let more = (1..5u8, limited, prop::bool::weighted(0.2));
+    (0..LEASES, kind, prop::bool::weighted(0.1), wishes, exclude, 0..6u8, more).prop_map(
+        |(lease, kind, emergency, (zone, tag), exclude, node, (targets_max, limited, overflows))| Ask {
             lease,
             kind,
             // An agent's leg is not an emergency call: nobody asks for both.
@@ -289,6 +326,8 @@ fn ask() -> impl Strategy<Value = Ask> {
             exclude,
             node,
             targets_max,
+            limited,
+            overflows,
         },
     )
 }
@@ -372,7 +411,7 @@ impl<D: Driven, const OWN_FALLBACKS: bool> StateMachineTest for Traces<D, OWN_FA
             run.first_short = Some(monotonic());
         }
         let outcome = run.step(model, &step);
-        let (loads, live) = (run.loads(), run.live());
+        let (loads, live, used) = (run.loads(), run.live(), run.used());
         if D::REAL_TIME
             && run
                 .first_short
@@ -390,6 +429,8 @@ impl<D: Driven, const OWN_FALLBACKS: bool> StateMachineTest for Traces<D, OWN_FA
         let wanted: Vec<_> = model.loaded().iter().map(|n| (n.node.slot, n.load, n.touched)).collect();
         assert_eq!(loads, wanted, "slot, load, touched after {step:?}");
         assert_eq!(live, model.live(), "live leases after {step:?}");
+        let counted: Vec<_> = scopes().iter().map(|scope| model.usage(scope)).collect();
+        assert_eq!(used, counted, "calls that limits count after {step:?}");
         run
     }
 }
@@ -413,6 +454,9 @@ impl<D: Driven> Run<D> {
                     lease: id(u32::from(ask.lease)),
                     lookup: ask.lookup(),
                     fallbacks: fallbacks.clone(),
+                    admit: ask.admit(),
+                    sticky: None,
+                    overflows: ask.overflows,
                 };
                 let batch: Vec<Pick> = asks.iter().zip(&model.fallbacks).map(pick).collect();
                 let rules = rules(*short);
@@ -473,10 +517,18 @@ impl<D: Driven> Run<D> {
         self.runtime.block_on(self.driven.store().known(&self.pool, &all)).unwrap().live
     }
 
+    fn used(&self) -> Vec<Usage> {
+        self.runtime.block_on(self.driven.store().usage(&self.pool, &scopes())).unwrap()
+    }
+
     fn loads(&self) -> Vec<(Slot, u32, u64)> {
         let view = self.runtime.block_on(self.driven.store().view(&self.pool, &self.seen)).unwrap();
         view.loaded.iter().map(|n| (n.node.slot, n.load, n.touched)).collect()
     }
+}
+
+fn scopes() -> [Scope; 3] {
+    ["p", "t:a.b", "t:c"].map(|scope| scope.parse().unwrap())
 }
 
 #[allow(clippy::disallowed_methods)]

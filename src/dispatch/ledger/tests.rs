@@ -224,7 +224,7 @@ proptest! {
                         continue;
                     }
                     let targets = vec![Some(Slot(0)), Some(Slot(1))];
-                    store.insert(id(n), Lease { state: LeaseState::Held, attempt: 0, targets, expires: now + LIFE.held_ms });
+                    store.insert(id(n), Lease { state: LeaseState::Held, attempt: 0, targets, expires: now + LIFE.held_ms, scopes: Vec::new() });
                     ledger.answered(id(n), &[Slot(0), Slot(1)], LIFE, now);
                     elsewhere.remove(&id(n));
                 }

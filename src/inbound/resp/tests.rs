@@ -7,6 +7,7 @@ use super::*;
 use crate::config::Config;
 use crate::dispatch::nodes;
 use crate::dispatch::settings::Settings;
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
@@ -76,6 +77,9 @@ impl Store for Far {
     }
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
         self.near.known(pool, leases).await
+    }
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        self.near.usage(pool, scopes).await
     }
     async fn write_nodes(&self, p: &PoolId, e: &View, n: &[NodeRecord]) -> Result<Written, StoreError> {
         self.near.write_nodes(p, e, n).await

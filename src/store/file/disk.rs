@@ -10,7 +10,8 @@ use crate::store::definition;
 use crate::store::table::{Journal, PoolState, Saved};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase as _,
-    ReadableTable as _, StorageError, TableDefinition, TableError, TableHandle as _, WriteTransaction,
+    ReadableTable as _, ReadableTableMetadata as _, StorageError, TableDefinition, TableError,
+    TableHandle as _, WriteTransaction,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -45,6 +46,9 @@ const TOUCHED: TableDefinition<(&str, u16), u64> = TableDefinition::new("mqs.tou
 type LeaseRow = (u8, u8, u64, Vec<u16>);
 /// Pool, lease → what is known of it.
 const LEASES: TableDefinition<(&str, [u8; 16]), LeaseRow> = TableDefinition::new("mqs.leases");
+
+/// Pool, lease → the limits that a live lease is counted for; no row: none.
+const SCOPES: TableDefinition<(&str, [u8; 16]), &str> = TableDefinition::new("mqs.scopes");
 
 /// What a file held when it was opened.
 pub(super) struct Content {
@@ -161,6 +165,7 @@ impl Disk {
         write.open_table(NODES).map_err(|e| damaged(&e))?;
         write.open_table(TOUCHED).map_err(|e| damaged(&e))?;
         write.open_table(LEASES).map_err(|e| damaged(&e))?;
+        write.open_table(SCOPES).map_err(|e| damaged(&e))?;
         write.commit().map_err(|e| OpenError::Unwritable { path: self.path.clone(), cause: e.to_string() })
     }
 
@@ -202,6 +207,16 @@ impl Disk {
             let id = LeaseId(id);
             let lease = read_lease(value.value()).map_err(|e| format!("pool {pool:?}, lease {id}: {e}"))?;
             known(&mut pools, pool)?.leases.insert(id, lease);
+        }
+        for row in read.open_table(SCOPES).map_err(said)?.iter().map_err(said)? {
+            let (key, value) = row.map_err(said)?;
+            let (pool, id) = key.value();
+            let scopes = value.value().split(',').map(str::parse).collect::<Result<_, _>>();
+            let id = LeaseId(id);
+            let lease =
+                known(&mut pools, pool)?.leases.get_mut(&id).ok_or("there is no such lease".to_owned());
+            let put = lease.and_then(|lease| scopes.map(|scopes| lease.scopes = scopes));
+            put.map_err(|e| format!("pool {pool:?}, limits of lease {id}: {e}"))?;
         }
         Ok(Content { clock, pools })
     }
@@ -314,12 +329,21 @@ fn write_pool(write: &WriteTransaction, changes: &PoolChanges) -> Result<(), red
     for (slot, touch) in &changes.touched {
         touched.insert((pool, slot.0), touch)?;
     }
-    let mut leases = write.open_table(LEASES)?;
+    let (mut leases, mut scopes) = (write.open_table(LEASES)?, write.open_table(SCOPES)?);
+    let limited = !scopes.is_empty()?;
     for (id, lease) in &changes.leases {
         match lease {
             Some(lease) => leases.insert((pool, id.0), written(lease))?,
             None => leases.remove((pool, id.0))?,
         };
+        match lease.as_ref().filter(|lease| !lease.scopes.is_empty()) {
+            Some(lease) => {
+                let names: Vec<String> = lease.scopes.iter().map(ToString::to_string).collect();
+                scopes.insert((pool, id.0), names.join(",").as_str())?;
+            }
+            None if limited => _ = scopes.remove((pool, id.0))?,
+            None => {}
+        }
     }
     Ok(())
 }
@@ -350,5 +374,5 @@ fn read_lease((state, attempt, expires, targets): LeaseRow) -> Result<Lease, Str
         slot => Err(format!("slot {slot} is not 0 … {}", Slot::COUNT - 1)),
     };
     let targets = targets.into_iter().map(target).collect::<Result<_, _>>()?;
-    Ok(Lease { state, attempt, targets, expires: EpochMs(expires) })
+    Ok(Lease { state, attempt, targets, expires: EpochMs(expires), scopes: Vec::new() })
 }

@@ -15,6 +15,7 @@ use super::table::PoolState;
 use super::{
     Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
 };
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
@@ -248,6 +249,15 @@ impl Store for FileStore {
         Ok(state.pool(pool).known(leases, now))
     }
 
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        let mut state = self.shared.lock();
+        if let Some(cause) = &state.away {
+            return Err(StoreError::Away { op: "usage", cause: cause.clone() });
+        }
+        let now = self.shared.now();
+        Ok(state.pool(pool).usage(scopes, now))
+    }
+
     async fn write_nodes(
         &self,
         pool: &PoolId,
@@ -259,7 +269,7 @@ impl Store for FileStore {
 
     async fn sweep(&self, pool: &PoolId, _view: &View, limit: u32) -> Result<Swept, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.change("sweep", pool, |state, now| state.expire(now, limit)).await
+        self.change("sweep", pool, |state, now| state.sweep(now, limit)).await
     }
 
     async fn hold_steward(&self, _instance: &str, _ttl_ms: u64) -> Result<bool, StoreError> {

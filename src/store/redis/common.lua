@@ -36,11 +36,12 @@ local function score_of(load, capacity, touched)
   return occupancy * TOUCH + touched % TOUCH
 end
 
--- A lease's record: state (Held, Confirmed, Ended), attempt, targets ('-': not known), and when it expires or is forgotten.
+-- A lease's record: state (Held, Confirmed, Ended), attempt, targets ('-': not known), when it expires or is forgotten, and
+-- the limits that it is counted for, if any.
 local function parse(record)
-  local state, attempt, targets, expires = string.match(record or '', '^([HCE]) (%d+) (%S*) (%d+)$')
+  local state, attempt, targets, expires, scopes = string.match(record or '', '^([HCE]) (%d+) (%S*) (%d+) ?(%S*)$')
   if not state then return nil end
-  return { state = state, attempt = tonumber(attempt), targets = targets, expires = tonumber(expires) }
+  return { state = state, attempt = tonumber(attempt), targets = targets, expires = tonumber(expires), scopes = scopes }
 end
 
 -- The slot that a record is, or until its expiry was, counted on.
@@ -72,4 +73,15 @@ local function rescore(own, at, dirty, now)
     end
   end
   for shelf, list in pairs(scores) do redis.call('ZADD', shelf, unpack(list)) end
+end
+
+-- Writes what a limit counts: score, lease id, score, lease id, …; and lease ids that it counts no more. The key goes when the last of
+-- its leases would, whoever gave that one which life.
+local function recount(key, live, over, now)
+  if #over > 0 then redis.call('ZREM', key, unpack(over)) end
+  if #live == 0 then return end
+  redis.call('ZADD', key, unpack(live))
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', digits(now))
+  local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  if last then redis.call('PEXPIRE', key, digits(tonumber(last) - now + 1)) end
 end

@@ -61,6 +61,10 @@ impl Keys {
         [&self.birth, &self.lease].into_iter()
     }
 
+    pub(super) fn usage(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.lease)
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = &String> {
         [&self.birth, &self.ver, &self.node, &self.own, &self.at].into_iter().chain(&self.shelves)
     }

@@ -11,6 +11,9 @@
 //! | `:at` | HASH | slot → member and key of the shelf that it is on |
 //! | `:tomb` | ZSET | ended leases; score = when they are forgotten |
 //! | `:touch` | INT | how often a node was given a call |
+//! | `:calls:<scope>` | ZSET | the live leases that a limit counts; score = expiry in ms |
+//! | `:rate:<scope>` | INT | the theoretical arrival time of a limit's token bucket, in µs |
+//! | `:tie:<hash>` | INT | the slot that a key sticks to |
 //! | `:birth` | STRING | when definitions were first written to it; another one: all was forgotten meanwhile |
 //!
 //! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
@@ -30,6 +33,7 @@ use super::{
     Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
     definition,
 };
+use crate::domain::admission::{Admit, Reached, Scope, Usage};
 use crate::domain::id::{LeaseId, PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
 use crate::domain::pool::NoPick;
@@ -61,6 +65,7 @@ struct Scripts {
     view: Script,
     nodes: Script,
     known: Script,
+    usage: Script,
     sweep: Script,
     steward: Script,
 }
@@ -96,6 +101,7 @@ impl RedisStore {
                 view: script!("view"),
                 nodes: script!("nodes"),
                 known: script!("known"),
+                usage: script!("usage"),
                 sweep: script!("sweep"),
                 steward: script!("steward"),
             },
@@ -133,20 +139,28 @@ impl RedisStore {
                 })
             })
             .collect();
+        let mut limits: Vec<&Admit> = Vec::new();
+        let wishes: Vec<String> = batch.iter().map(|one| extras(one, &mut limits)).collect();
         let mut call = Call::new(&self.scripts.pick, layout.keys.pick());
         call.number(view.version)
             .number(rules.life.held_ms)
+            .number(lease::TOMB_MS)
             .number(rules.choose.zone_spill_pm)
-            .number(plans.len());
+            .number(plans.len())
+            .number(limits.len());
         for plan in &plans {
             call.text(plan.as_ref());
         }
-        for (one, plan) in batch.iter().zip(plan_of) {
+        for limit in limits {
+            call.text(&record::limit(limit));
+        }
+        for ((one, plan), wish) in batch.iter().zip(plan_of).zip(&wishes) {
             let targets_max = one.lookup.targets_max.min(rules.choose.targets_max).max(1);
             call.text(&one.lease.to_string())
                 .number(plan)
                 .number(targets_max)
-                .text(&record::slots(&one.fallbacks));
+                .text(&record::slots(&one.fallbacks))
+                .text(wish);
         }
         match self.conn.run(OP, call).await? {
             Reply::Int(0) if view.version > 0 => Err(layout.lost(OP)),
@@ -367,6 +381,23 @@ impl Store for RedisStore {
         Ok(known)
     }
 
+    async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
+        const OP: &str = "usage";
+        let layout = self.layouts.any(pool);
+        let mut used = Vec::with_capacity(scopes.len());
+        for some in scopes.chunks(BATCH_MAX) {
+            let mut call = Call::new(&self.scripts.usage, layout.keys.usage());
+            some.iter().for_each(|scope| _ = call.text(&scope.to_string()));
+            let reply = self.conn.run(OP, call).await?;
+            let rows = reply.list().filter(|all| all.len() == 2 * some.len());
+            let rows = rows.ok_or_else(|| layout.unexpected(OP, &reply))?;
+            for row in rows.chunks(2) {
+                used.push(record::usage(row).ok_or_else(|| layout.unexpected(OP, &reply))?);
+            }
+        }
+        Ok(used)
+    }
+
     async fn write_nodes(
         &self,
         pool: &PoolId,
@@ -462,8 +493,36 @@ fn answer(said: &Reply) -> Option<Answer> {
     match said {
         "F" => Some(Answer::Refused(NoPick::Full)),
         "N" => Some(Answer::Refused(NoPick::NoNode)),
-        _ => None,
+        "O" => Some(Answer::Overflow),
+        limited => {
+            let limited = limited.strip_prefix('A')?;
+            let tenant = limited.starts_with('t');
+            let reached = match limited.get(1..)? {
+                "c" => Reached::Calls,
+                wait_ms => Reached::Rate { wait_ms: wait_ms.parse().ok()? },
+            };
+            Some(Answer::Refused(NoPick::Limit { tenant, reached }))
+        }
     }
+}
+
+/// What a lookup wants beyond a plan, with its limits by their places in `limits`; nearly always nothing.
+fn extras<'a>(one: &'a Pick, limits: &mut Vec<&'a Admit>) -> String {
+    if one.admit.is_empty() && one.sticky.is_none() && !one.overflows {
+        return String::new();
+    }
+    let mut place = |admit: &'a Admit| {
+        let known = limits.iter().position(|known| *known == admit);
+        let place = known.unwrap_or(limits.len());
+        if known.is_none() {
+            limits.push(admit);
+        }
+        (place + 1).to_string()
+    };
+    let places = one.admit.iter().map(&mut place).collect::<Vec<_>>().join(",");
+    let (key, keep_ms) =
+        one.sticky.map_or_else(Default::default, |tie| (tie.id.to_string(), tie.keep_ms.max(1).to_string()));
+    format!("{places}|{key}|{keep_ms}|{}", if one.overflows { "o" } else { "" })
 }
 
 fn settled(said: &Reply) -> Option<Settled> {

@@ -2,6 +2,7 @@
 
 use super::conn::Reply;
 use super::layout::Layout;
+use crate::domain::admission::{Admit, Rate, Usage};
 use crate::domain::id::Slot;
 use crate::domain::pool::Loaded;
 use crate::domain::time::EpochMs;
@@ -69,6 +70,24 @@ pub(super) fn reload(
 pub(super) fn history(text: &[u8]) -> u64 {
     let hash = Sha256::digest(text);
     hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+}
+
+/// Writes a limit.
+pub(super) fn limit(admit: &Admit) -> String {
+    let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+    let (calls, rate) = (admit.limit.calls.map(u64::from), admit.limit.rate);
+    let (interval, tolerance) = (rate.map(|rate| rate.interval_us), rate.map(Rate::tolerance_us));
+    format!("{} {} {} {}", admit.scope, number(calls), number(interval), number(tolerance))
+}
+
+/// Reads what a limit has used.
+pub(super) fn usage(row: &[Reply]) -> Option<Usage> {
+    match row {
+        [Reply::Int(live), arrival @ Reply::Text(_)] => {
+            Some(Usage { live: u32::try_from(*live).ok()?, arrival_us: arrival.text()?.parse().ok()? })
+        }
+        _ => None,
+    }
 }
 
 /// Writes a list of slots.

@@ -5,7 +5,7 @@ use crate::store::StoreError;
 
 /// The commands that the store sends and its scripts call, each as it changes nothing: on keys that nobody has, or in a
 /// form that is refused after the rights are looked at.
-const NEEDED: [(&str, &[&str]); 22] = [
+const NEEDED: [(&str, &[&str]); 24] = [
     ("EVAL", &["return 1", "1", KEY]),
     ("EVALSHA", &["0000000000000000000000000000000000000000", "1", KEY]),
     ("TIME", &[]),
@@ -13,6 +13,7 @@ const NEEDED: [(&str, &[&str]); 22] = [
     ("MGET", &[KEY]),
     ("SET", &[KEY, "1", "XX"]),
     ("DEL", &[KEY]),
+    ("PEXPIRE", &[KEY, "1"]),
     ("INCRBY", &[KEY, "none"]),
     ("HGET", &[KEY, "f"]),
     ("HMGET", &[KEY, "f"]),
@@ -24,6 +25,7 @@ const NEEDED: [(&str, &[&str]); 22] = [
     ("ZRANGE", &[KEY, "0", "0"]),
     ("ZRANGEBYSCORE", &[KEY, "0", "1"]),
     ("ZREM", &[KEY, "m"]),
+    ("ZREMRANGEBYSCORE", &[KEY, "0", "1"]),
     ("ZSCORE", &[KEY, "m"]),
     ("INFO", &["server"]),
     ("ROLE", &[]),
@@ -65,6 +67,7 @@ mod tests {
             include_str!("nodes.lua"),
             include_str!("known.lua"),
             include_str!("sweep.lua"),
+            include_str!("usage.lua"),
             include_str!("steward.lua"),
         ];
         let calls = |script: &'static str| {

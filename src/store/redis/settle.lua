@@ -78,7 +78,8 @@ local function adopt(lease, targets)
     if lease.state == 'E' then return lease, 'G' end
     if lease.state == 'C' or lease.attempt > 0 then return lease, 'R' end
   end
-  return unfold({ state = 'H', attempt = 0, targets = targets, expires = now + held_ms }), 'A'
+  local scopes = lease and lease.scopes
+  return unfold({ state = 'H', attempt = 0, targets = targets, expires = now + held_ms, scopes = scopes }), 'A'
 end
 
 local ids, before, leases, changed = {}, {}, {}, {}
@@ -125,14 +126,28 @@ local function add(list, a, b)
   list[#list + 1] = a
   list[#list + 1] = b
 end
+-- What limits count: a lease until it ends, with its new expiry.
+local limits = {}
+local function note(scopes, id, expires)
+  for scope in string.gmatch(scopes or '', '[^,]+') do
+    local limit = limits[scope] or { live = {}, over = {} }
+    limits[scope] = limit
+    if expires then add(limit.live, digits(expires), id) else add(limit.over, id) end
+  end
+end
+
 for id in pairs(changed) do
   local was, lease = before[id], leases[id]
+  local scopes = lease and lease.scopes or ''
+  if was and was.scopes ~= scopes then note(was.scopes, id, nil) end
+  if scopes ~= '' then note(scopes, id, lease.expires) end
   local old_slot = was and counted_on(was)
   local slot = nil
   if lease then
     lease.targets = table.concat(lease.list, ',')
     slot = counted_on(lease)
-    add(records, id, lease.state .. ' ' .. lease.attempt .. ' ' .. lease.targets .. ' ' .. digits(lease.expires))
+    add(records, id, lease.state .. ' ' .. lease.attempt .. ' ' .. lease.targets .. ' ' .. digits(lease.expires)
+      .. (scopes ~= '' and ' ' .. scopes or ''))
   else
     add(gone[LEASE], id)
   end
@@ -156,6 +171,9 @@ if #owners > 0 then redis.call('ZADD', OWN, unpack(owners)) end
 if #tombs > 0 then redis.call('ZADD', TOMB, unpack(tombs)) end
 for key, out in pairs(gone) do
   if #out > 0 then redis.call(key == LEASE and 'HDEL' or 'ZREM', key, unpack(out)) end
+end
+for scope, limit in pairs(limits) do
+  recount(string.sub(LEASE, 1, -6) .. 'calls:' .. scope, limit.live, limit.over, now)
 end
 if touches > 0 then redis.call('SET', TOUCHES, digits(touches)) end
 rescore(OWN, AT, dirty, now)

@@ -1,5 +1,6 @@
 //! The tests, a file a subject.
 
+mod admission;
 mod asterisk;
 mod dispatch;
 mod failure;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Case> {
         harness::CASES,
         asterisk::CASES,
         dispatch::CASES,
+        admission::CASES,
         failure::CASES,
         redirect::CASES,
         &faults::cases(),

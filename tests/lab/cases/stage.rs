@@ -51,6 +51,8 @@ pub struct Plan<'a> {
     pub nodes: Vec<Stand>,
     /// Further lines of the pool's table.
     pub pool: &'a str,
+    /// So many of the last nodes are a pool `spare` of their own.
+    pub spare: usize,
     /// Further tables of the helper's configuration.
     pub helper: &'a str,
     /// Where the first Kamailio finds its helper; the helper's own socket where nothing is said.
@@ -73,6 +75,7 @@ impl Plan<'_> {
             pairs: 1,
             nodes,
             pool: "",
+            spare: 0,
             helper: "",
             socket: None,
             defines: Vec::new(),
@@ -114,15 +117,21 @@ impl Stage {
         let list: Vec<String> = stage.nodes.iter().map(|node| format!("1 {}\n", node.uri())).collect();
         let list = lab.write("dispatcher.list", &list.concat())?;
         for pair in 1..=plan.pairs {
-            let mut pool = Pool::new(POOL, defined.clone());
+            let mut nodes = defined.clone();
+            let spare = nodes.split_off(nodes.len() - plan.spare);
+            let mut pool = Pool::new(POOL, nodes);
             pool.extra = plan.pool.to_owned();
+            let mut pools = vec![pool];
+            if !spare.is_empty() {
+                pools.push(Pool::new("spare", spare));
+            }
             let mut store = stage.store.url();
             if plan.links {
                 let listen = SocketAddrV4::new(lab.address(), 6379);
                 stage.links.push(Relay::tcp(listen.into(), stage.store.alone()?.address())?);
                 store = format!("redis://{listen}");
             }
-            let mut config = MqsConfig::new(&format!("mqs{pair}"), store, vec![pool]);
+            let mut config = MqsConfig::new(&format!("mqs{pair}"), store, pools);
             config.extra = plan.helper.to_owned();
             if pair == 1 {
                 config.environment = plan.environment.clone();
