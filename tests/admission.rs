@@ -64,7 +64,10 @@ async fn scene() -> Scene {
 
 async fn refused(scene: &Scene, call: &str, uri: &str, attributes: &str) -> Refusal {
     let ask = RouteAsk::parse(call, uri, attributes).unwrap();
-    scene.dispatcher.route(&ask, "test").await.err().expect("a refusal")
+    match scene.dispatcher.route(&ask, "test").await {
+        Ok(routed) => panic!("answered: {}", routed.document),
+        Err(refusal) => refusal,
+    }
 }
 
 fn nodes(routed: &Routed) -> (String, String) {
