@@ -7,6 +7,7 @@
 -- that differ at all differ by more than one step.
 
 local SLOT, OCC, TOUCH = 2 ^ 42, 2 ^ 26, 2 ^ 25
+local OVERFLOWED = 255 -- the attempt of a lookup that another pool answers
 
 -- The only clock: instances need not agree on the time.
 local function clock()
@@ -29,6 +30,11 @@ end
 
 local function load_of(own, slot, now)
   return redis.call('ZCOUNT', own, digits(slot * SLOT + now + 1), digits(slot * SLOT + SLOT - 1))
+end
+
+-- The load that a score was made of.
+local function carried(score, capacity)
+  return math.ceil(math.floor(score / TOUCH) * capacity / OCC) - 1
 end
 
 local function score_of(load, capacity, touched)

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Plans that are remembered for one version of a pool's definitions.
 const PLANS_MAX: usize = 1024;
 
+/// With more shelves than this a lookup that is alone is searched for as a batch of one.
+const ALONE_SHELVES_MAX: usize = 64;
+
 /// The names of a pool's keys.
 pub(super) struct Keys {
     lease: String,
@@ -49,6 +52,10 @@ impl Keys {
             .chain(&self.shelves)
     }
 
+    pub(super) fn pick_alone<'a>(&'a self, alone: &'a Alone) -> impl Iterator<Item = &'a String> {
+        [&self.lease, &self.own, &self.ver, &self.touch, &self.tomb].into_iter().chain(&alone.shelves)
+    }
+
     pub(super) fn sweep(&self) -> impl Iterator<Item = &String> {
         [&self.lease, &self.own, &self.ver, &self.at, &self.tomb].into_iter().chain(&self.shelves)
     }
@@ -76,7 +83,25 @@ pub(super) struct Layout {
     pub(super) keys: Keys,
     /// Number of each shelf among `keys.shelves`, from 1 as Lua counts.
     number_of: BTreeMap<Shelf, usize>,
-    plans: Mutex<HashMap<Wish, Arc<str>>>,
+    plans: Mutex<HashMap<Wish, Arc<WrittenPlan>>>,
+}
+
+/// A plan, as the scripts read it.
+pub(super) struct WrittenPlan {
+    /// For a batch.
+    pub(super) text: String,
+    /// For a lookup that is alone; a plan that is not plain has none.
+    pub(super) alone: Option<Alone>,
+}
+
+/// The plan of a lookup that is alone: any node of these shelves.
+pub(super) struct Alone {
+    /// Keys of the shelves of the caller's zone, then of the others.
+    shelves: Vec<String>,
+    /// How many are of the caller's zone.
+    pub(super) near: usize,
+    /// In thousandths; empty: no limit.
+    pub(super) room: String,
 }
 
 /// What a plan depends on, besides the definitions.
@@ -109,12 +134,12 @@ impl Layout {
     }
 
     /// The plan of a lookup, as the script reads it.
-    pub(super) fn plan(&self, view: &View, lookup: &Lookup, rules: &Rules) -> Arc<str> {
+    pub(super) fn plan(&self, view: &View, lookup: &Lookup, rules: &Rules) -> Arc<WrittenPlan> {
         let general = match lookup.kind {
             Kind::New | Kind::Callback => !lookup.emergency && lookup.exclude.is_empty(),
             Kind::Agent => false,
         };
-        let make = || Arc::from(self.write_plan(&pool::plan(&view.loaded, lookup, rules)));
+        let make = || Arc::new(self.write_plan(&pool::plan(&view.loaded, lookup, rules)));
         if !general {
             return make();
         }
@@ -131,13 +156,19 @@ impl Layout {
         plans.entry(wish).or_insert_with(make).clone()
     }
 
-    fn write_plan(&self, plan: &Plan) -> String {
+    fn write_plan(&self, plan: &Plan) -> WrittenPlan {
         match plan {
-            Plan::Pinned(slot) => format!("P{slot}"),
+            Plan::Pinned(slot) => WrittenPlan { text: format!("P{slot}"), alone: None },
             Plan::Search { near, far, room_pm, exclude } => {
                 let room = room_pm.map(|pm| pm.to_string()).unwrap_or_default();
-                let exclude: Vec<Slot> = exclude.iter().copied().collect();
-                format!("{room}|{}|{}|{}", self.numbers(near), self.numbers(far), record::slots(&exclude))
+                let slots: Vec<Slot> = exclude.iter().copied().collect();
+                let text =
+                    format!("{room}|{}|{}|{}", self.numbers(near), self.numbers(far), record::slots(&slots));
+                let key = |shelf| self.keys.shelves.get(self.number_of.get(shelf)?.checked_sub(1)?).cloned();
+                let shelves: Option<Vec<String>> = near.iter().chain(far).map(key).collect();
+                let shelves = shelves.filter(|keys| slots.is_empty() && keys.len() <= ALONE_SHELVES_MAX);
+                let alone = shelves.map(|shelves| Alone { shelves, near: near.len(), room });
+                WrittenPlan { text, alone }
             }
         }
     }

@@ -20,6 +20,7 @@
 
 mod conn;
 mod layout;
+mod pick;
 mod probe;
 mod record;
 mod rights;
@@ -33,10 +34,9 @@ use super::{
     Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
     definition,
 };
-use crate::domain::admission::{Admit, Reached, Scope, Usage};
+use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
-use crate::domain::pool::NoPick;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
 use conn::{Call, Conn, Reply, Script};
@@ -61,6 +61,7 @@ pub struct RedisStore {
 
 struct Scripts {
     pick: Script,
+    pick_alone: Script,
     settle: Script,
     view: Script,
     nodes: Script,
@@ -97,6 +98,7 @@ impl RedisStore {
             conn: Conn::new(url, options, ca)?,
             scripts: Scripts {
                 pick: script!("pick"),
+                pick_alone: script!("pick_alone"),
                 settle: script!("settle"),
                 view: script!("view"),
                 nodes: script!("nodes"),
@@ -116,59 +118,6 @@ impl RedisStore {
     /// As of any operation.
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         probe::probe(&self.conn).await
-    }
-
-    async fn pick_some(
-        &self,
-        pool: &PoolId,
-        rules: &PoolRules,
-        view: &View,
-        batch: &[Pick],
-    ) -> Result<Said<Vec<Answer>>, StoreError> {
-        const OP: &str = "pick";
-        let layout = self.layouts.of(pool, view);
-        let mut plans: Vec<Arc<str>> = Vec::new();
-        let mut number_of: HashMap<Arc<str>, usize> = HashMap::new();
-        let plan_of: Vec<usize> = batch
-            .iter()
-            .map(|one| {
-                let plan = layout.plan(view, &one.lookup, &rules.choose);
-                *number_of.entry(plan).or_insert_with_key(|plan| {
-                    plans.push(plan.clone());
-                    plans.len()
-                })
-            })
-            .collect();
-        let mut limits: Vec<&Admit> = Vec::new();
-        let wishes: Vec<String> = batch.iter().map(|one| extras(one, &mut limits)).collect();
-        let mut call = Call::new(&self.scripts.pick, layout.keys.pick());
-        call.number(view.version)
-            .number(rules.life.held_ms)
-            .number(lease::TOMB_MS)
-            .number(rules.choose.zone_spill_pm)
-            .number(plans.len())
-            .number(limits.len());
-        for plan in &plans {
-            call.text(plan.as_ref());
-        }
-        for limit in limits {
-            call.text(&record::limit(limit));
-        }
-        for ((one, plan), wish) in batch.iter().zip(plan_of).zip(&wishes) {
-            let targets_max = one.lookup.targets_max.min(rules.choose.targets_max).max(1);
-            call.text(&one.lease.to_string())
-                .number(plan)
-                .number(targets_max)
-                .text(&record::slots(&one.fallbacks))
-                .text(wish);
-        }
-        match self.conn.run(OP, call).await? {
-            Reply::Int(0) if view.version > 0 => Err(layout.lost(OP)),
-            Reply::Int(_) => Ok(Said::OtherVersion),
-            reply @ (Reply::Text(_) | Reply::List(_) | Reply::Other) => {
-                all(&reply, batch.len(), answer).map(Said::Here).ok_or_else(|| layout.unexpected(OP, &reply))
-            }
-        }
     }
 
     async fn settle_some(
@@ -480,49 +429,6 @@ impl Store for RedisStore {
 /// Reads a list of `count` things.
 fn all<T>(reply: &Reply, count: usize, read: impl Fn(&Reply) -> Option<T>) -> Option<Vec<T>> {
     reply.list().filter(|parts| parts.len() == count)?.iter().map(read).collect()
-}
-
-fn answer(said: &Reply) -> Option<Answer> {
-    let said = said.text()?;
-    if let Some(targets) = said.strip_prefix('L') {
-        return record::read_slots(targets).map(Answer::Leased);
-    }
-    if let Some(targets) = said.strip_prefix('R') {
-        return record::read_slots(targets).map(Answer::Repeat);
-    }
-    match said {
-        "F" => Some(Answer::Refused(NoPick::Full)),
-        "N" => Some(Answer::Refused(NoPick::NoNode)),
-        "O" => Some(Answer::Overflow),
-        limited => {
-            let limited = limited.strip_prefix('A')?;
-            let tenant = limited.starts_with('t');
-            let reached = match limited.get(1..)? {
-                "c" => Reached::Calls,
-                wait_ms => Reached::Rate { wait_ms: wait_ms.parse().ok()? },
-            };
-            Some(Answer::Refused(NoPick::Limit { tenant, reached }))
-        }
-    }
-}
-
-/// What a lookup wants beyond a plan, with its limits by their places in `limits`; nearly always nothing.
-fn extras<'a>(one: &'a Pick, limits: &mut Vec<&'a Admit>) -> String {
-    if one.admit.is_empty() && one.sticky.is_none() && !one.overflows {
-        return String::new();
-    }
-    let mut place = |admit: &'a Admit| {
-        let known = limits.iter().position(|known| *known == admit);
-        let place = known.unwrap_or(limits.len());
-        if known.is_none() {
-            limits.push(admit);
-        }
-        (place + 1).to_string()
-    };
-    let places = one.admit.iter().map(&mut place).collect::<Vec<_>>().join(",");
-    let (key, keep_ms) =
-        one.sticky.map_or_else(Default::default, |tie| (tie.id.to_string(), tie.keep_ms.max(1).to_string()));
-    format!("{places}|{key}|{keep_ms}|{}", if one.overflows { "o" } else { "" })
 }
 
 fn settled(said: &Reply) -> Option<Settled> {

@@ -20,7 +20,6 @@ local LEASE, OWN, VER, TOUCHES, AT, TOMB, SHELVES = KEYS[1], KEYS[2], KEYS[3], K
 local counters = redis.call('MGET', VER, TOUCHES)
 if (counters[1] or '0') ~= ARGV[1] then return tonumber(counters[1] or 0) end
 local PREFIX = string.sub(LEASE, 1, -6) -- of the pool's other keys
-local OVERFLOWED = 255 -- the attempt of a lookup that another pool answers
 local touches = tonumber(counters[2] or 0)
 local touches_before = touches
 local held_ms, tomb_ms, spill_pm = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -48,10 +47,6 @@ end
 local floor, ceil, sub = math.floor, math.ceil, string.sub
 
 -- `member` is `0004:120`, of which `slot` is known.
-local function carried(score, capacity)
-  return ceil(floor(score / TOUCH) * capacity / OCC) - 1
-end
-
 local function node(shelf, slot, member, score)
   local capacity = tonumber(sub(member, 6))
   score = tonumber(score)

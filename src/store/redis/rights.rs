@@ -62,6 +62,7 @@ mod tests {
         let scripts = [
             include_str!("common.lua"),
             include_str!("pick.lua"),
+            include_str!("pick_alone.lua"),
             include_str!("settle.lua"),
             include_str!("view.lua"),
             include_str!("nodes.lua"),
