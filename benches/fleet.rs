@@ -7,7 +7,11 @@
 mod authority;
 #[path = "fleet/discovery.rs"]
 mod discovery;
+#[path = "fleet/probes.rs"]
+mod probes;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -17,6 +21,13 @@ fn main() {
         return;
     }
     write("discovery", discovery::measure());
+    write("probes", probes::measure());
+}
+
+/// Time that this thread had a core, in ms.
+fn cpu_ms() -> f64 {
+    let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1000.0
 }
 
 fn write(part: &str, figures: Value) {

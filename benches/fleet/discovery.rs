@@ -1,6 +1,7 @@
 //! One pool of 1,000 nodes in the DNS: the share of a core that looking for them takes, asking and deciding included. The server
 //! has a thread of its own, which does not count; everything else runs on this one.
 
+use super::cpu_ms;
 use crate::authority::Authority;
 use mqs::clock::{self, Stopwatch};
 use mqs::config::Config;
@@ -11,8 +12,6 @@ use mqs::outbound::dns::Finder;
 use mqs::store::memory::MemoryStore;
 use mqs::telemetry::metrics::Metrics;
 use mqs::wire::token::Secret;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,10 +61,4 @@ fn case(authority: &Authority, name: &str, seconds: u64) -> Value {
         assert!(core_percent < 2.0, "{name}: {core_percent:.2} % of a core");
         json!({"first_look_ms": first_ms, "first_look_cpu_ms": first_cpu_ms, "core_percent": core_percent})
     })
-}
-
-/// Time that this thread had a core, in ms.
-fn cpu_ms() -> f64 {
-    let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1000.0
 }
