@@ -3,6 +3,7 @@
 //! * [`id`]: names that were parsed once · [`time`]: milliseconds of the store's clock · [`uri`]: SIP, tel and urn addresses
 //! * [`node`], [`health`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
 //! * [`service`], [`discovery`]: nodes that the DNS names, and what becomes of a pool when it names others
+//! * [`registration`]: nodes that register themselves by heartbeat, and what becomes of one that falls silent
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
 pub mod discovery;
@@ -11,6 +12,7 @@ pub mod id;
 pub mod lease;
 pub mod node;
 pub mod pool;
+pub mod registration;
 pub mod service;
 pub mod time;
 pub mod uri;
