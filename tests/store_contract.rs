@@ -211,6 +211,9 @@ contract!(
     a_change_of_definitions_keeps_loads_and_touches,
     a_removed_nodes_slot_keeps_its_load,
     answers_have_no_more_targets_than_allowed,
+    a_heartbeat_holds_for_its_time_and_is_remembered_after_it,
+    a_heartbeat_changes_no_definition,
+    only_heartbeats_that_are_over_are_forgotten,
 );
 
 impl store_model::Driven for Memory {

@@ -3,10 +3,13 @@
 //! A table may keep a [`Journal`]: what has changed since it was last taken, by name. Values are read when it is taken, so
 //! that many changes to one lease are one.
 
-use super::{Answer, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written};
-use crate::domain::id::{LeaseId, Slot};
+use super::{
+    Answer, Heartbeats, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written,
+};
+use crate::domain::id::{LeaseId, NodeId, Slot};
 use crate::domain::lease::{self, Lease, LeaseState, Settled};
 use crate::domain::pool::{self, Loaded};
+use crate::domain::registration::Beats;
 use crate::domain::time::EpochMs;
 use std::collections::{BTreeSet, HashMap};
 
@@ -63,6 +66,8 @@ pub(super) struct PoolState {
     leases: HashMap<LeaseId, Lease>,
     /// Every known lease by the time at which it expires or is forgotten.
     by_expiry: BTreeSet<(EpochMs, LeaseId)>,
+    /// When heartbeats run out. In no journal: after a restart every node has time to be heard of again.
+    beats: Beats,
     /// `None`: nobody asks what has changed.
     journal: Option<Journal>,
 }
@@ -150,6 +155,27 @@ impl PoolState {
     pub fn known(&self, leases: &[LeaseId], now: EpochMs) -> Known {
         let live = |id| self.leases.get(id).is_some_and(|lease| lease.is_live(now));
         Known { history: ONE_HISTORY, live: leases.iter().map(live).collect() }
+    }
+
+    /// Notes that a node lives.
+    pub fn beat(&mut self, node: &NodeId, ttl_ms: u64, now: EpochMs) -> EpochMs {
+        let until = now + ttl_ms;
+        self.beats.insert(node.clone(), until);
+        until
+    }
+
+    /// When heartbeats run out.
+    pub fn beats(&self, now: EpochMs) -> Heartbeats {
+        Heartbeats { at: now, history: ONE_HISTORY, until: self.beats.clone() }
+    }
+
+    /// Forgets heartbeats that are over.
+    pub fn forget_beats(&mut self, nodes: &[NodeId], now: EpochMs) {
+        for node in nodes {
+            if self.beats.get(node).is_some_and(|until| *until <= now) {
+                self.beats.remove(node);
+            }
+        }
     }
 
     /// Replaces the definitions, if they still are at version `expected`.

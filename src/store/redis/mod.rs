@@ -10,11 +10,13 @@
 //! | `:node`, `:ver` | HASH, INT | the definitions and their version |
 //! | `:at` | HASH | slot → member and key of the shelf that it is on |
 //! | `:tomb` | ZSET | ended leases; score = when they are forgotten |
+//! | `:beat` | ZSET | node; score = when its heartbeat runs out |
 //! | `:touch` | INT | how often a node was given a call |
 //! | `:birth` | STRING | when definitions were first written to it; another one: all was forgotten meanwhile |
 //!
 //! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
 
+mod beats;
 mod conn;
 mod layout;
 mod probe;
@@ -27,10 +29,10 @@ pub use conn::{Options, UrlError};
 pub use probe::{Probe, Server};
 
 use super::{
-    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
-    definition,
+    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
+    Written, definition,
 };
-use crate::domain::id::{LeaseId, PoolId, Slot};
+use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
 use crate::domain::pool::NoPick;
 use crate::domain::time::EpochMs;
@@ -63,6 +65,7 @@ struct Scripts {
     known: Script,
     sweep: Script,
     steward: Script,
+    beats: beats::Scripts,
 }
 
 macro_rules! script {
@@ -98,6 +101,7 @@ impl RedisStore {
                 known: script!("known"),
                 sweep: script!("sweep"),
                 steward: script!("steward"),
+                beats: beats::Scripts::new(),
             },
             layouts: Layouts::default(),
             newer: Mutex::default(),
@@ -407,6 +411,18 @@ impl Store for RedisStore {
                 Said::OtherVersion => seen.renew("sweep").await?,
             }
         }
+    }
+
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        beats::beat(&self.conn, &self.scripts.beats, pool, node, ttl_ms).await
+    }
+
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        beats::all(&self.conn, &self.scripts.beats, pool).await
+    }
+
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        beats::forget(&self.conn, &self.scripts.beats, pool, nodes).await
     }
 
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {
