@@ -1,7 +1,7 @@
 //! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
 
 use super::reader::{Reader, Spot};
-use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, route};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, register, route};
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
@@ -48,9 +48,20 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
     };
     let health = health(t.table("health"));
     let discover = discover::discover(t.table("discover"));
+    let register = register::register(t.table("register"));
     let nodes = nodes(&mut t);
     t.done();
-    Some(PoolConfig { name: name?, rules, health, refuse_code, retry_after_s, route, discover, nodes })
+    Some(PoolConfig {
+        name: name?,
+        rules,
+        health,
+        refuse_code,
+        retry_after_s,
+        route,
+        discover,
+        register,
+        nodes,
+    })
 }
 
 /// What calls and probes tell of nodes.

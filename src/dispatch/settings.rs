@@ -1,6 +1,6 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
-use crate::config::{Config, PoolConfig};
+use crate::config::{Config, PoolConfig, RegisterConfig};
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
 use crate::store::PoolRules;
@@ -47,6 +47,8 @@ pub struct PoolSettings {
     pub refuse_code: u16,
     /// When a refused caller may ask again, in seconds.
     pub retry_after_s: u32,
+    /// What nodes that register themselves may say; `None`: no node does.
+    pub register: Option<RegisterConfig>,
     /// What is added to each route.
     pub extras: RouteExtras,
 }
@@ -96,6 +98,7 @@ impl PoolSettings {
             health: pool.health,
             refuse_code: pool.refuse_code,
             retry_after_s: pool.retry_after_s,
+            register: pool.register.clone(),
             extras: RouteExtras {
                 fr_timer_ms: route.fr_timer_ms,
                 fr_inv_timer_ms: route.fr_inv_timer_ms,

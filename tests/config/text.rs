@@ -25,6 +25,8 @@ name = "default"
 [pool.discover]
 name = "sip:pool.example.com"
 capacity = 900
+[pool.register]
+networks = ["127.0.0.0/8"]
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"
