@@ -91,6 +91,7 @@ impl Dispatcher {
     async fn round(&self, sweep: bool) -> Result<(), StoreError> {
         for pool in self.pools() {
             pool.catch_up().await?;
+            pool.count_registered();
             pool.adopt().await?;
             pool.give_back().await?;
             pool.compare().await?;
@@ -103,6 +104,7 @@ impl Dispatcher {
         if holds? {
             for pool in self.pools() {
                 self.sweep(pool).await?;
+                pool.pass_silence().await?;
                 pool.purge().await?;
                 pool.pass().await?;
             }

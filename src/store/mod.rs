@@ -141,6 +141,14 @@ pub struct Heartbeats {
     pub until: Beats,
 }
 
+impl Heartbeats {
+    /// How long until a node's heartbeat runs out, in ms; negative: so long ago.
+    pub fn left_ms(&self, node: &NodeId) -> Option<i64> {
+        let until = self.until.get(node)?;
+        i64::try_from(until.0).ok()?.checked_sub(i64::try_from(self.at.0).ok()?)
+    }
+}
+
 /// What became of a change to the definitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {

@@ -2,6 +2,7 @@
 
 use super::discovery::DiscoveryMetrics;
 use super::redirect::RedirectMetrics;
+use super::registration::RegistrationMetrics;
 use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -175,6 +176,7 @@ pub struct Metrics {
     /// Counters of the redirect server.
     pub redirect: RedirectMetrics,
     discovery: DiscoveryMetrics,
+    registration: RegistrationMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -262,6 +264,7 @@ impl Metrics {
         registry.register("node_health", "1 for the health that a node has", nodes.health.clone());
         let nodes = Mutex::new(nodes);
         let discovery = DiscoveryMetrics::new(&mut registry);
+        let registration = RegistrationMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -283,12 +286,18 @@ impl Metrics {
             nodes,
             redirect,
             discovery,
+            registration,
         }
     }
 
     /// What is counted of nodes that are looked for in the DNS.
     pub fn discovery(&self) -> &DiscoveryMetrics {
         &self.discovery
+    }
+
+    /// What is counted of nodes that register themselves.
+    pub fn registration(&self) -> &RegistrationMetrics {
+        &self.registration
     }
 
     /// Counts a lookup.

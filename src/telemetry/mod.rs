@@ -4,3 +4,4 @@ pub mod discovery;
 pub mod log;
 pub mod metrics;
 pub mod redirect;
+pub mod registration;
