@@ -110,7 +110,9 @@ fn masked(text: &str) -> String {
     for token in tokens_in(&text) {
         text = text.replace(&token, "TOKEN");
     }
-    for key in ["\"at_ms\":", "\"took_us\":", "\"since_ms\":", "\ndate: ", "\"instance\":\""] {
+    for key in
+        ["\"at_ms\":", "\"took_us\":", "\"since_ms\":", "\"expires_ms\":", "\ndate: ", "\"instance\":\""]
+    {
         let mut parts = text.split(key);
         let mut out = parts.next().unwrap_or("").to_owned();
         for part in parts {
@@ -142,6 +144,9 @@ fn every_metric_is_documented_and_no_other() {
     metrics.discovery().changes("p", "added", 1);
     metrics.discovery().nodes("p", 1);
     metrics.discovery().age("p", Duration::from_secs(1));
+    metrics.registration().heartbeat("p", "kept");
+    metrics.registration().change("p", "joined");
+    metrics.registration().nodes("p", "live", 1);
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());

@@ -424,7 +424,7 @@ fn without_time_and_place(line: &str) -> String {
         |word: &str| word.split('.').count() == 3 && word.chars().all(|c| c == '.' || c.is_ascii_digit());
     let version = line.strip_prefix("mqs_version:").unwrap_or(line);
     let mut text = if is_version(version) { line.replace(version, "VERSION") } else { line.to_owned() };
-    for key in ["\"at_ms\":", "\"took_us\":", "\"since_ms\":"] {
+    for key in ["\"at_ms\":", "\"took_us\":", "\"since_ms\":", "expires_ms="] {
         let parts = text.split(key).enumerate();
         text = parts
             .map(
