@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/faulty.rs"]
+#[path = "support/redis_server.rs"]
 #[allow(dead_code)]
-mod faulty;
+mod redis_server;
 #[path = "registration/refused.rs"]
 mod refused;
 #[path = "support/scene.rs"]
@@ -12,6 +12,10 @@ mod refused;
 mod scene;
 #[path = "registration/script.rs"]
 mod script;
+#[path = "registration/shared.rs"]
+mod shared;
 mod support;
 #[path = "registration/time.rs"]
 mod time;
+
+use support::faulty;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [[pool]]
 name = "main"
 [pool.health]
