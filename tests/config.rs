@@ -171,6 +171,16 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("pool.discover", "refresh_min_s", "0", "", "1 to 3600 (s)"),
         ("pool.discover", "refresh_max_s", "86401", "", "1 to 86400 (s)"),
         ("pool.discover", "forget_after_s", "-1", "", "0 to 604800 (s)"),
+        (
+            "pool.register",
+            "networks",
+            r#"["10.0.0.0/8", "pbx.example.com"]"#,
+            "[1]",
+            "write an address or a network",
+        ),
+        ("pool.register", "capacity_max", "8001", "", "1 to 8000 (channels)"),
+        ("pool.register", "ttl_max_s", "4", "", "5 to 3600 (s)"),
+        ("pool.register", "nodes_max", "0", "", "1 to 2048 (nodes)"),
         ("pool.node", "id", r#""a.b""#, "", "'.' at position 1"),
         ("pool.node", "uri", r#""sip:127.0.1.1:0""#, "", r#"port "0""#),
         ("pool.node", "capacity", "8001", "", "1 to 8000 (channels)"),
@@ -346,6 +356,21 @@ fn names_and_places_are_unique() {
 }
 
 #[test]
+fn a_pool_that_nodes_register_in_needs_no_others() {
+    let only = "[[pool]]\nname = \"a\"\n[pool.register]\nnetworks = [\"10.0.0.0/8\", \"2001:db8::1\"]\n";
+    let config = parse(only);
+    assert!(!config.warnings().iter().any(|w| w.contains("no nodes") || w.contains("no active")));
+    assert_eq!(config.pools[0].register.as_ref().unwrap().networks.len(), 2);
+    let zone = format!("[instance]\nzone = \"z\"\n{only}");
+    assert!(!parse(&zone).warnings().iter().any(|w| w.contains("no node stands there")));
+    assert_eq!(parse("[[pool]]\nname = \"a\"\n").pools[0].register, None);
+    let missing = only_problem("[[pool]]\nname = \"a\"\n[pool.register]\nttl_max_s = 60\n");
+    assert_eq!((missing.key.as_str(), missing.line), ("pool[0].register.networks", 3), "{missing}");
+    let empty = only_problem(&set(BARE, "pool.register", "networks", "[]"));
+    assert!(empty.key.ends_with("register.networks") && empty.message.contains("an empty list"), "{empty}");
+}
+
+#[test]
 fn a_pool_from_the_dns_needs_bounds_that_fit() {
     let text =
         set(&set(BARE, "pool.discover", "refresh_min_s", "60"), "pool.discover", "refresh_max_s", "59");
@@ -501,6 +526,8 @@ fn no_text_is_too_broken_to_be_refused() {
 
 // ---- warnings ----
 
+const REGISTER: &str = "[pool.register]\nnetworks = [\"127.0.0.0/8\"]\n";
+
 #[test]
 fn what_is_probably_not_meant_is_said() {
     let quiet = set(BARE, "", "emergency_numbers", "[\"112\"]");
@@ -520,7 +547,8 @@ fn what_is_probably_not_meant_is_said() {
         (format!("{quiet}[[pool]]\nname = \"b\"\n"), "pool b has no nodes"),
         (
             said("pool.node", "state", "\"draining\"")
-                .replace("[pool.discover]\nname = \"sip:pool.example.com\"\ncapacity = 900\n", ""),
+                .replace("[pool.discover]\nname = \"sip:pool.example.com\"\ncapacity = 900\n", "")
+                .replace(REGISTER, ""),
             "no active node",
         ),
         (small, "no room for a caller in a capacity of 1"),
@@ -530,9 +558,13 @@ fn what_is_probably_not_meant_is_said() {
         (said("dispatch", "call_max_s", "120"), "fr_inv_timer_ms 120000"),
         (said("dispatch", "pick_deadline_ms", "250"), "cmd_timeout"),
         (said("store", "timeout_ms", "61"), "store.timeout_ms 61"),
-        (said("instance", "zone", "\"b\""), "no node stands there"),
+        (said("instance", "zone", "\"b\"").replace(REGISTER, ""), "no node stands there"),
         (said("listen", "socket_mode", "\"0666\""), "every user"),
         (said("listen", "http", "[\"127.0.0.1:0\"]"), "port 0"),
+        (
+            said("pool.register", "networks", "[\"0.0.0.0/0\"]"),
+            "pool default: register.networks holds 0.0.0.0/0",
+        ),
         (tls, "not used"),
         (remote, "a second instance"),
         (redis, "without TLS"),

@@ -110,7 +110,9 @@ fn masked(text: &str) -> String {
     for token in tokens_in(&text) {
         text = text.replace(&token, "TOKEN");
     }
-    for key in ["\"at_ms\":", "\"took_us\":", "\"since_ms\":", "\ndate: ", "\"instance\":\""] {
+    for key in
+        ["\"at_ms\":", "\"took_us\":", "\"since_ms\":", "\"expires_ms\":", "\ndate: ", "\"instance\":\""]
+    {
         let mut parts = text.split(key);
         let mut out = parts.next().unwrap_or("").to_owned();
         for part in parts {
@@ -145,6 +147,9 @@ fn every_metric_is_documented_and_no_other() {
     metrics.admission().refused("p", true, "calls");
     metrics.admission().usage("p", "", 1, Some(2));
     metrics.admission().overflowed("p", "q");
+    metrics.registration().heartbeat("p", "kept");
+    metrics.registration().change("p", "joined");
+    metrics.registration().nodes("p", "live", 1);
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());

@@ -220,6 +220,9 @@ contract!(
     a_key_sticks_to_its_node_while_that_may_take_the_call,
     keys_of_one_batch_see_each_other,
     a_lookup_that_overflowed_overflows_again,
+    a_heartbeat_holds_for_its_time_and_is_remembered_after_it,
+    a_heartbeat_changes_no_definition,
+    only_heartbeats_that_are_over_are_forgotten,
 );
 
 impl store_model::Driven for Memory {

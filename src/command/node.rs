@@ -194,6 +194,8 @@ pub struct NodeInfo {
     occupancy: f64,
     #[serde(default)]
     source: Option<String>,
+    #[serde(default)]
+    heartbeat_left_ms: Option<i64>,
     stale: bool,
     /// What calls and probes tell of it.
     pub health: String,
@@ -424,6 +426,8 @@ fn table(nodes: &[NodeInfo]) -> String {
     // Said only where it says something.
     let sourced = nodes.iter().any(|n| n.source.is_some());
     columns.extend(sourced.then_some(("SOURCE", Side::Left)));
+    let heard_of = nodes.iter().any(|n| n.heartbeat_left_ms.is_some());
+    columns.extend(heard_of.then_some(("HEARTBEAT ENDS", Side::Right)));
     let mut table = Table::new(&columns);
     for node in nodes {
         let full = if node.load >= node.capacity { Look::Red } else { Look::Plain };
@@ -439,6 +443,7 @@ fn table(nodes: &[NodeInfo]) -> String {
             Cell::from(&node.uri),
         ];
         cells.extend(sourced.then(|| node.source.as_deref().unwrap_or("-").into()));
+        cells.extend(heard_of.then(|| heartbeat_ends(node.heartbeat_left_ms)));
         table.row(cells);
     }
     let mut text = table.render(colours());
@@ -449,4 +454,14 @@ fn table(nodes: &[NodeInfo]) -> String {
         text.push_str("The store is away: these numbers are old.\n");
     }
     text
+}
+
+/// `in 12 s`, `40 s ago`.
+fn heartbeat_ends(left_ms: Option<i64>) -> Cell {
+    let seconds = |ms: i64| ms.unsigned_abs().div_ceil(1000);
+    match left_ms {
+        Some(ms) if ms > 0 => Cell::from(format!("in {} s", seconds(ms))),
+        Some(ms) => Cell::new(format!("{} s ago", seconds(ms)), Look::Yellow),
+        None => "-".into(),
+    }
 }

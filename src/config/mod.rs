@@ -2,7 +2,7 @@
 //!
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
-//! * `sections`, `redirect`, `pools`, `limits` and `discover` know the keys; `route` checks what will be put into SIP messages
+//! * `sections`, `redirect`, `pools`, `limits`, `discover` and `register` know the keys; `route` checks what will be put into SIP messages
 //! * `warnings` says what is allowed, and probably not meant
 
 mod discover;
@@ -13,6 +13,7 @@ mod pools;
 mod reader;
 mod redirect;
 mod redis_group;
+mod register;
 mod route;
 mod sections;
 mod store_url;
@@ -31,6 +32,7 @@ use crate::domain::id::{NodeId, PoolId, Tag, Zone};
 use crate::domain::lease::Lifetimes;
 use crate::domain::node::NodeState;
 use crate::domain::pool::Rules;
+use crate::domain::registration;
 use crate::domain::service::{Family, Service};
 use crate::domain::uri::NodeUri;
 use reader::{Reader, Source};
@@ -170,6 +172,15 @@ pub struct DiscoverConfig {
     pub refresh_max_s: u32,
 }
 
+/// Nodes that register themselves by heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterConfig {
+    /// Where they may listen.
+    pub networks: Vec<Network>,
+    /// What else they may say.
+    pub limits: registration::Limits,
+}
+
 /// What is written to standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -211,6 +222,8 @@ pub struct PoolConfig {
     pub route: RouteOptions,
     /// `[pool.discover]`: nodes beside those, from the DNS.
     pub discover: Option<DiscoverConfig>,
+    /// `[pool.register]`: nodes beside those that register themselves; `None`: no node does.
+    pub register: Option<RegisterConfig>,
     /// Its nodes, in the order of the file.
     pub nodes: Vec<NodeConfig>,
 }

@@ -1,7 +1,7 @@
 //! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
 
 use super::reader::{Reader, Spot};
-use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, limits, route};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, limits, register, route};
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
@@ -54,6 +54,7 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
     let overflow = t.text("overflow", str::parse::<PoolId>);
     let health = health(t.table("health"));
     let discover = discover::discover(t.table("discover"));
+    let register = register::register(t.table("register"));
     let nodes = nodes(&mut t);
     t.done();
     Some(PoolConfig {
@@ -67,6 +68,7 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         overflow,
         route,
         discover,
+        register,
         nodes,
     })
 }

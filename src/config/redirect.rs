@@ -110,7 +110,7 @@ impl Network {
         }
     }
 
-    fn is_everybody(&self) -> bool {
+    pub(super) fn is_everybody(&self) -> bool {
         self.bits == 0
     }
 

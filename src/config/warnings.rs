@@ -96,10 +96,11 @@ fn of_times(config: &Config, warnings: &mut Vec<String>) {
 
 fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
     let name = &pool.name;
-    if pool.nodes.is_empty() && pool.discover.is_none() {
+    let others = pool.discover.is_some() || pool.register.is_some();
+    if pool.nodes.is_empty() && !others {
         warnings
             .push(format!("pool {name} has no nodes: every lookup in it is refused, emergency calls too"));
-    } else if pool.discover.is_none() && pool.nodes.iter().all(|node| node.state != NodeState::Active) {
+    } else if !others && pool.nodes.iter().all(|node| node.state != NodeState::Active) {
         warnings.push(format!(
             "pool {name} has no active node: every lookup in it is refused but emergency calls"
         ));
@@ -120,6 +121,11 @@ fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
                 discover.service
             ));
         }
+    }
+    let networks = pool.register.iter().flat_map(|register| &register.networks);
+    if let Some(everybody) = networks.into_iter().find(|network| network.is_everybody()) {
+        warnings
+            .push(format!("pool {name}: register.networks holds {everybody}: calls may be sent anywhere"));
     }
     match pool.refuse_code {
         503 => warnings.push(format!(
@@ -151,6 +157,10 @@ fn of_zone(config: &Config, warnings: &mut Vec<String>) {
     let found = config.pools.iter().filter_map(|p| p.discover.as_ref()?.template.zone.as_ref());
     let zones: BTreeSet<&Zone> = zones.into_iter().chain(found).collect();
     if let Some(zone) = config.instance.zone.as_ref().filter(|zone| !zones.contains(zone)) {
+        // Nodes that register say themselves where they stand.
+        if config.pools.iter().any(|p| p.register.is_some()) {
+            return;
+        }
         warnings.push(format!("instance.zone is {zone}, and no node stands there"));
     }
 }

@@ -1,8 +1,8 @@
 //! The nodes of the pools, as people and programs are shown them: `NODES` over RESP, `/v1/nodes` over HTTP.
 
 use super::seen::Pool;
-use super::{Dispatcher, discovery, shown};
-use crate::domain::id::PoolId;
+use super::{Dispatcher, discovery, registration, shown};
+use crate::domain::id::{NodeId, PoolId};
 use crate::domain::pool::Loaded;
 use crate::store::{NodeRecord, StoreError};
 use crate::wire::refusal::Refusal;
@@ -46,9 +46,12 @@ pub struct NodeInfo {
     pub occupancy: f64,
     /// Its place in the load table.
     pub slot: u16,
-    /// `dns`: it was found there. Not there for nodes of the file, or added by hand.
+    /// `dns`: it was found there; `heartbeat`: it registered itself. Not there for nodes of the file, or added by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// How long until its heartbeat runs out, in ms; negative: so long ago. Not there where none is known of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_left_ms: Option<i64>,
     /// The store did not answer: load and state are as they were last seen.
     pub stale: bool,
 }
@@ -72,7 +75,12 @@ impl Dispatcher {
             // The view as before is what a store gets that lost its memory: `refresh` keeps the last one.
             let stale = fresh.as_ref().is_none_or(|now| Arc::ptr_eq(now, &last));
             let seen = fresh.unwrap_or(last);
-            found.extend(shown(&seen.view).map(|(record, node)| info(&pool.id, record, node, stale)));
+            let beats = if stale { None } else { pool.heartbeats(&seen.view).await };
+            let left = |node: &NodeId| beats.as_ref()?.left_ms(node);
+            found.extend(shown(&seen.view).map(|(record, node)| NodeInfo {
+                heartbeat_left_ms: left(&record.node.id),
+                ..info(&pool.id, record, node, stale)
+            }));
         }
         Ok(found)
     }
@@ -106,7 +114,16 @@ fn info(pool: &PoolId, record: &NodeRecord, loaded: &Loaded, stale: bool) -> Nod
         load: loaded.load,
         occupancy: f64::from(loaded.load) / f64::from(node.effective_capacity().max(1)),
         slot: node.slot.0,
-        source: discovery::mark(record).map(|_| "dns".to_owned()),
+        source: source(record).map(str::to_owned),
+        heartbeat_left_ms: None,
         stale,
+    }
+}
+
+fn source(record: &NodeRecord) -> Option<&'static str> {
+    match (discovery::mark(record), registration::mark(record)) {
+        (Some(_), _) => Some("dns"),
+        (None, Some(_)) => Some("heartbeat"),
+        (None, None) => None,
     }
 }

@@ -5,7 +5,7 @@
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`health`]: what calls and probes tell of nodes
 //! * [`ledger`]: the leases that this instance answered for, for a store that forgets
-//! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names
+//! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names · [`registration`]: nodes that register themselves
 //! * [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
 pub mod batch;
@@ -18,6 +18,7 @@ pub mod ledger;
 mod line;
 pub mod listing;
 pub mod nodes;
+pub mod registration;
 pub mod seen;
 pub mod settings;
 pub mod settle;

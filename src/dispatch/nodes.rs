@@ -3,12 +3,14 @@
 //! What was said last counts. A change at run time outlives a restart when the store does; a definition that was *changed in the
 //! file* since it was last applied replaces what the store has.
 
+use super::registration;
 use super::seen::Pool;
 use crate::config::{Config, NodeConfig};
 use crate::domain::health::Health;
 use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
 use crate::domain::pool::Loaded;
+use crate::domain::registration::{Mark, Standing};
 use crate::domain::time::EpochMs;
 use crate::domain::uri::NodeUri;
 use crate::store::{NodeRecord, StoreError, View, Written};
@@ -202,7 +204,11 @@ pub fn apply(pool: &PoolId, view: &View, change: &NodeChange) -> Result<Vec<Node
                 return Err(NodeError::SameId { pool: pool.clone(), id: def.id.clone() });
             }
             check(&nodes, &def.id, &def.uri, def.capacity)?;
-            put(&mut nodes, def, view.at, |record| record.file_digest.clone())?;
+            // What a removed node once said of itself is over.
+            put(&mut nodes, def, view.at, |record| match registration::mark(record) {
+                Some(_) => None,
+                None => record.file_digest.clone(),
+            })?;
         }
         NodeChange::Set(id, patch) => {
             let not_there = || NodeError::NotThere { pool: pool.clone(), id: id.clone() };
@@ -216,7 +222,7 @@ pub fn apply(pool: &PoolId, view: &View, change: &NodeChange) -> Result<Vec<Node
                 state: patch.state.unwrap_or(old.state),
             };
             check(&nodes, id, &def.uri, def.capacity)?;
-            put(&mut nodes, &def, view.at, |record| record.file_digest.clone())?;
+            put(&mut nodes, &def, view.at, |record| digest_after(record, patch.state))?;
             // Who says that a node is to take calls says that it can.
             if patch.state == Some(NodeState::Active) {
                 well(&mut nodes, id);
@@ -250,6 +256,16 @@ fn merge(view: &View, file: &[NodeDef]) -> Option<Vec<NodeRecord>> {
         let _ = put(&mut nodes, def, view.at, |_| Some(digest.clone()));
     }
     (nodes != view.nodes || view.version == 0).then_some(nodes)
+}
+
+/// An operator's word about a node that registered itself holds until the operator takes it back.
+fn digest_after(record: &NodeRecord, said: Option<NodeState>) -> Option<String> {
+    match (registration::mark(record), said) {
+        (Some(mark), Some(NodeState::Draining | NodeState::Down)) => {
+            Some(Mark { standing: Standing::Live, ..mark }.to_string())
+        }
+        (Some(_) | None, Some(_) | None) => record.file_digest.clone(),
+    }
 }
 
 fn well(nodes: &mut [NodeRecord], id: &NodeId) {

@@ -5,6 +5,7 @@ use super::degraded::Degraded;
 use super::health::Watches;
 use super::ledger::Ledger;
 use super::line::{Line, within};
+use super::registration::Registry;
 use super::settings::PoolSettings;
 use crate::clock::{self, Stopwatch};
 use crate::domain::admission::{Scope, Usage};
@@ -37,6 +38,8 @@ pub struct Pool {
     pub degraded: Degraded,
     /// What was noticed of its nodes.
     pub(super) watches: Watches,
+    /// What the steward knows of its heartbeats.
+    pub(super) registry: Registry,
     /// The leases that this instance answered for.
     pub ledger: Ledger,
     line: Arc<Line>,
@@ -62,6 +65,7 @@ impl Pool {
             settings: settings.clone(),
             degraded: Degraded::default(),
             watches: Watches::default(),
+            registry: Registry::default(),
             ledger: Ledger::default(),
             picks: Batcher::new(PickRun(line.clone())),
             settles: Batcher::new(SettleRun(line.clone())),

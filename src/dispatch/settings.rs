@@ -1,6 +1,6 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
-use crate::config::{Config, PoolConfig};
+use crate::config::{Config, PoolConfig, RegisterConfig};
 use crate::domain::admission::Limits;
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
@@ -54,6 +54,8 @@ pub struct PoolSettings {
     pub sticky_ms: u64,
     /// The pool that answers what this one refuses, except by a limit.
     pub overflow: Option<PoolId>,
+    /// What nodes that register themselves may say; `None`: no node does.
+    pub register: Option<RegisterConfig>,
     /// What is added to each route.
     pub extras: RouteExtras,
 }
@@ -106,6 +108,7 @@ impl PoolSettings {
             limits: pool.limits.clone(),
             sticky_ms: u64::from(pool.sticky_s) * 1000,
             overflow: pool.overflow.clone(),
+            register: pool.register.clone(),
             extras: RouteExtras {
                 fr_timer_ms: route.fr_timer_ms,
                 fr_inv_timer_ms: route.fr_inv_timer_ms,

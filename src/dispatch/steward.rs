@@ -92,6 +92,7 @@ impl Dispatcher {
     async fn round(&self, sweep: bool) -> Result<(), StoreError> {
         for pool in self.pools() {
             pool.catch_up().await?;
+            pool.count_registered();
             pool.adopt().await?;
             pool.give_back().await?;
             pool.compare().await?;
@@ -107,6 +108,7 @@ impl Dispatcher {
         if holds? {
             for pool in self.pools() {
                 self.sweep(pool).await?;
+                pool.pass_silence().await?;
                 pool.purge().await?;
                 pool.pass().await?;
             }

@@ -4,6 +4,7 @@
 //! * [`node`], [`health`], [`pool`]: who may take a call, and who shall ([`pool::pick`])
 //! * [`service`], [`discovery`]: nodes that the DNS names, and what becomes of a pool when it names others
 //! * [`admission`]: how many calls a pool or a tenant may have, at once and a second
+//! * [`registration`]: nodes that register themselves by heartbeat, and what becomes of one that falls silent
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
 pub mod admission;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod lease;
 pub mod node;
 pub mod pool;
+pub mod registration;
 pub mod service;
 pub mod time;
 pub mod uri;

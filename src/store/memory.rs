@@ -2,10 +2,11 @@
 
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
+    View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, PoolId};
+use crate::domain::id::{LeaseId, NodeId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -92,6 +93,22 @@ impl Store for MemoryStore {
         let mut pools = self.lock();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(pools.entry(pool.clone()).or_default().sweep(now, limit))
+    }
+
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        let now = (self.clock)();
+        Ok(self.lock().entry(pool.clone()).or_default().beat(node, ttl_ms, now))
+    }
+
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        let now = (self.clock)();
+        Ok(self.lock().entry(pool.clone()).or_default().beats(now))
+    }
+
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        self.lock().entry(pool.clone()).or_default().forget_beats(nodes, now);
+        Ok(())
     }
 
     async fn hold_steward(&self, _instance: &str, _ttl_ms: u64) -> Result<bool, StoreError> {

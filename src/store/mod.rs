@@ -18,6 +18,7 @@ use crate::domain::id::{LeaseId, NodeId, PoolId, Slot, StickyId};
 use crate::domain::lease::{Lifetimes, Settle, Settled};
 use crate::domain::node::{Node, NodeState};
 use crate::domain::pool::{Loaded, Lookup, NoPick, Rules};
+use crate::domain::registration::Beats;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -63,8 +64,9 @@ impl View {
 pub struct NodeRecord {
     /// The definition.
     pub node: Arc<Node>,
-    /// Digest of the definition in the configuration file that was applied last, or discovery's
-    /// [mark](crate::domain::discovery::Mark); `None`: added at run time.
+    /// Digest of the definition in the configuration file that was applied last, discovery's
+    /// [mark](crate::domain::discovery::Mark), or that of a node that
+    /// [registered itself](crate::domain::registration::Mark); `None`: added at run time.
     pub file_digest: Option<String>,
     /// When the state was last changed, by the store's clock.
     pub since: EpochMs,
@@ -152,6 +154,25 @@ pub struct Known {
     pub history: u64,
     /// Held or confirmed, and not expired; in the order of the questions.
     pub live: Vec<bool>,
+}
+
+/// When the heartbeats of a pool's nodes run out, as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// When it was taken, by the store's clock.
+    pub at: EpochMs,
+    /// Of the same moment, as in [`View::history`].
+    pub history: u64,
+    /// Of every node that was heard of and not forgotten: also when that is over.
+    pub until: Beats,
+}
+
+impl Heartbeats {
+    /// How long until a node's heartbeat runs out, in ms; negative: so long ago.
+    pub fn left_ms(&self, node: &NodeId) -> Option<i64> {
+        let until = self.until.get(node)?;
+        i64::try_from(until.0).ok()?.checked_sub(i64::try_from(self.at.0).ok()?)
+    }
 }
 
 /// What became of a change to the definitions.
@@ -247,6 +268,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes out at most `limit` expired leases and corrects the loads that they were counted in.
     async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError>;
+
+    /// Notes that a node lives for `ttl_ms` from now, and gives the end of that time. An embedded store keeps it in memory only: the
+    /// definitions are not written for it.
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError>;
+
+    /// When the heartbeats of a pool's nodes run out. Changes nothing.
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError>;
+
+    /// Forgets the heartbeats of these nodes that are over.
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError>;
 
     /// Takes or keeps the steward's lease for `instance`, for `ttl_ms`. True: it is the steward.
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError>;

@@ -4,11 +4,14 @@
 //! that many changes to one lease are one.
 
 use super::ties::Ties;
-use super::{Answer, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written};
+use super::{
+    Answer, Heartbeats, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written,
+};
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, Slot};
+use crate::domain::id::{LeaseId, NodeId, Slot};
 use crate::domain::lease::{self, Lease, LeaseState, Settled};
 use crate::domain::pool::{self, Loaded, NoPick};
+use crate::domain::registration::Beats;
 use crate::domain::time::EpochMs;
 use std::collections::{BTreeSet, HashMap};
 
@@ -69,6 +72,8 @@ pub(super) struct PoolState {
     usage: HashMap<Scope, Usage>,
     /// The nodes that keys stick to.
     ties: Ties,
+    /// When heartbeats run out. In no journal: after a restart every node has time to be heard of again.
+    beats: Beats,
     /// `None`: nobody asks what has changed.
     journal: Option<Journal>,
 }
@@ -161,6 +166,27 @@ impl PoolState {
     pub fn known(&self, leases: &[LeaseId], now: EpochMs) -> Known {
         let live = |id| self.leases.get(id).is_some_and(|lease| lease.is_live(now));
         Known { history: ONE_HISTORY, live: leases.iter().map(live).collect() }
+    }
+
+    /// Notes that a node lives.
+    pub fn beat(&mut self, node: &NodeId, ttl_ms: u64, now: EpochMs) -> EpochMs {
+        let until = now + ttl_ms;
+        self.beats.insert(node.clone(), until);
+        until
+    }
+
+    /// When heartbeats run out.
+    pub fn beats(&self, now: EpochMs) -> Heartbeats {
+        Heartbeats { at: now, history: ONE_HISTORY, until: self.beats.clone() }
+    }
+
+    /// Forgets heartbeats that are over.
+    pub fn forget_beats(&mut self, nodes: &[NodeId], now: EpochMs) {
+        for node in nodes {
+            if self.beats.get(node).is_some_and(|until| *until <= now) {
+                self.beats.remove(node);
+            }
+        }
     }
 
     /// Replaces the definitions, if they still are at version `expected`.

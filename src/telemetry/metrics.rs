@@ -3,6 +3,7 @@
 use super::admission::AdmissionMetrics;
 use super::discovery::DiscoveryMetrics;
 use super::redirect::RedirectMetrics;
+use super::registration::RegistrationMetrics;
 use crate::domain::time::EpochMs;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -177,6 +178,7 @@ pub struct Metrics {
     pub redirect: RedirectMetrics,
     discovery: DiscoveryMetrics,
     admission: AdmissionMetrics,
+    registration: RegistrationMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -265,6 +267,7 @@ impl Metrics {
         let nodes = Mutex::new(nodes);
         let discovery = DiscoveryMetrics::new(&mut registry);
         let admission = AdmissionMetrics::new(&mut registry);
+        let registration = RegistrationMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -287,6 +290,7 @@ impl Metrics {
             redirect,
             discovery,
             admission,
+            registration,
         }
     }
 
@@ -298,6 +302,11 @@ impl Metrics {
     /// What is counted of nodes that are looked for in the DNS.
     pub fn discovery(&self) -> &DiscoveryMetrics {
         &self.discovery
+    }
+
+    /// What is counted of nodes that register themselves.
+    pub fn registration(&self) -> &RegistrationMetrics {
+        &self.registration
     }
 
     /// Counts a lookup.

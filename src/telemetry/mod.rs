@@ -5,3 +5,4 @@ pub mod discovery;
 pub mod log;
 pub mod metrics;
 pub mod redirect;
+pub mod registration;

@@ -215,7 +215,7 @@ pub fn node_patch(body: &[u8]) -> Result<NodePatchBody, BadRequest> {
     })
 }
 
-fn node_tags(texts: Vec<String>) -> Result<BTreeSet<Tag>, BadRequest> {
+pub(super) fn node_tags(texts: Vec<String>) -> Result<BTreeSet<Tag>, BadRequest> {
     let tags = ask::list("tags", texts.iter().map(String::as_str))?;
     if tags.len() > NODE_TAGS_MAX {
         return Err(BadRequest::new("tags", format!("more than {NODE_TAGS_MAX} names")));
@@ -232,15 +232,15 @@ fn node_state(text: &str) -> Result<NodeState, BadRequest> {
     }
 }
 
-fn given(text: Option<String>) -> Option<String> {
+pub(super) fn given(text: Option<String>) -> Option<String> {
     text.filter(|t| !t.is_empty())
 }
 
-fn needed<T>(field: &str, value: Option<T>) -> Result<T, BadRequest> {
+pub(super) fn needed<T>(field: &str, value: Option<T>) -> Result<T, BadRequest> {
     value.ok_or_else(|| BadRequest::new(field, "missing".to_owned()))
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadRequest> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadRequest> {
     let wrong = |reason: &str| BadRequest::new("body", reason.to_owned());
     // A derived type would take an array as well, its members by position.
     match body.trim_ascii_start().first() {

@@ -243,7 +243,7 @@ pub fn kind(text: &str) -> Result<Kind, BadRequest> {
         .ok_or_else(|| BadRequest::new("kind", format!("{:?}; use new, callback or agent", shorten(text))))
 }
 
-fn number<T: FromStr>(field: &str, text: &str) -> Result<T, BadRequest> {
+pub(super) fn number<T: FromStr>(field: &str, text: &str) -> Result<T, BadRequest> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse()
         .ok()
@@ -259,7 +259,7 @@ fn flag(field: &str, text: &str) -> Result<bool, BadRequest> {
     }
 }
 
-fn unknown(key: &str, known: &str) -> BadRequest {
+pub(super) fn unknown(key: &str, known: &str) -> BadRequest {
     BadRequest::new(key, format!("unknown attribute; known are {known}"))
 }
 

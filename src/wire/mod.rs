@@ -4,13 +4,14 @@
 //! * [`refusal`]: the answers that begin with `!` · [`token`]: leases that name themselves, with a keyed MAC
 //! * [`rtjson`]: the route document for Kamailio
 //! * [`resp`]: RESP2, commands in, replies out
-//! * [`api`]: the bodies of the HTTP interface · [`problem`]: what it says when there is no answer
+//! * [`api`]: the bodies of the HTTP interface · [`heartbeat`]: what a node says of itself · [`problem`]: what it says when there is no answer
 //! * [`redirect`]: a SIP request in, the redirect server's answer out
 //! * [`sip`]: SIP messages, with the crate `rsip` behind a fence
 
 pub mod api;
 pub mod ask;
 pub mod attrs;
+pub mod heartbeat;
 pub mod problem;
 pub mod redirect;
 pub mod refusal;

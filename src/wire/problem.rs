@@ -1,5 +1,6 @@
 //! What HTTP says when there is no answer: a problem document (RFC 9457), on one line.
 
+use super::attrs::encode;
 use super::refusal::{Refusal, RefusalWord};
 use serde::Serialize;
 
@@ -43,6 +44,14 @@ impl Problem {
     /// Names the culprit.
     pub fn about(self, field: &str) -> Problem {
         Problem { field: Some(field.to_owned()), ..self }
+    }
+
+    /// As it goes over RESP: `!WORD code=…;field=…;reason=…`, one line of printable ASCII.
+    pub fn refusal(&self) -> String {
+        let code = self.sip_code.unwrap_or(self.status);
+        let retry = self.retry_after_s.map(|s| format!(";retry={s}")).unwrap_or_default();
+        let field = self.field.as_ref().map(|field| format!(";field={}", encode(field))).unwrap_or_default();
+        format!("!{} code={code}{retry}{field};reason={}", self.code, encode(&self.detail))
     }
 
     /// On one line.
@@ -99,6 +108,10 @@ pub enum Trouble {
     Loaded,
     /// The pool has no slot left.
     TooMany,
+    /// The pool takes no nodes that register themselves.
+    NotOpen,
+    /// The node is the file's, an operator's or the DNS's.
+    Owned,
     /// Others keep changing the pool.
     Busy,
 }
@@ -121,6 +134,8 @@ impl Trouble {
             Trouble::SameUri => "SAMEURI",
             Trouble::Loaded => "LOADED",
             Trouble::TooMany => "TOOMANY",
+            Trouble::NotOpen => "NOTOPEN",
+            Trouble::Owned => "OWNED",
             Trouble::Busy => "BUSY",
         }
     }
@@ -129,11 +144,11 @@ impl Trouble {
     pub fn http_status(self) -> u16 {
         match self {
             Trouble::NoToken => 401,
-            Trouble::Origin => 403,
+            Trouble::Origin | Trouble::NotOpen => 403,
             Trouble::NoPath | Trouble::NotThere => 404,
             Trouble::Method => 405,
             Trouble::Slow => 408,
-            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany => 409,
+            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany | Trouble::Owned => 409,
             Trouble::TooLarge => 413,
             Trouble::MediaType => 415,
             Trouble::Store | Trouble::NotReady | Trouble::Busy => 503,
@@ -160,6 +175,8 @@ impl Trouble {
             Trouble::SameUri => "another node has this address",
             Trouble::Loaded => "the node still carries calls",
             Trouble::TooMany => "the pool has no room for another node",
+            Trouble::NotOpen => "the pool takes no nodes that register themselves",
+            Trouble::Owned => "the node belongs to somebody else",
             Trouble::Busy => "others keep changing the pool",
         }
     }
@@ -169,6 +186,14 @@ impl Trouble {
 mod tests {
     use super::*;
     use crate::wire::refusal::BadRequest;
+
+    #[test]
+    fn a_problem_over_resp_is_a_refusal() {
+        let problem = Problem::new(Trouble::SameUri, "a b\r\n".to_owned()).about("uri");
+        assert_eq!(problem.refusal(), "!SAMEURI code=409;field=uri;reason=a%20b%0D%0A");
+        let refusal = Refusal::no_pool("x");
+        assert_eq!(Problem::from(refusal.clone()).refusal(), refusal.to_string());
+    }
 
     #[test]
     fn a_problem_is_one_line_whatever_it_quotes() {

@@ -32,6 +32,8 @@ calls_per_second = 1
 [pool.discover]
 name = "sip:pool.example.com"
 capacity = 900
+[pool.register]
+networks = ["127.0.0.0/8"]
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"

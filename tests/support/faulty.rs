@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use mqs::domain::admission::{Scope, Usage};
-use mqs::domain::id::{LeaseId, PoolId};
+use mqs::domain::id::{LeaseId, NodeId, PoolId};
 use mqs::domain::lease::Settled;
 use mqs::domain::time::EpochMs;
 use mqs::store::{
-    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
+    Written,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -118,6 +119,20 @@ impl Store for Faulty {
 
     async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError> {
         self.there("sweep").await?.sweep(pool, view, limit).await
+    }
+
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        self.there("beat").await?.beat(pool, node, ttl_ms).await
+    }
+
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        let beats = self.there("beats").await?.beats(pool).await?;
+        let history = self.history(beats.history);
+        Ok(Heartbeats { history, ..beats })
+    }
+
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        self.there("forget_beats").await?.forget_beats(pool, nodes).await
     }
 
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {

@@ -26,6 +26,10 @@ pub const CONFIG: &str = r#"
 url = "memory:"
 [[pool]]
 name = "default"
+[pool.register]
+networks = ["127.0.0.0/8", "10.0.0.0/8"]
+capacity_max = 1000
+nodes_max = 3
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"

@@ -26,6 +26,8 @@ id = "mqs1"
 url = "memory:"
 [[pool]]
 name = "default"
+[pool.register]
+networks = ["127.0.0.0/8"]
 [[pool.node]]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"

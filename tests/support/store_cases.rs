@@ -570,3 +570,55 @@ pub fn first(answer: &Answer) -> String {
         Answer::Overflow => "overflow".to_owned(),
     }
 }
+
+pub async fn a_heartbeat_holds_for_its_time_and_is_remembered_after_it(h: &impl Harness) {
+    let bench = Bench::with(h, &["a 10"]).await;
+    let (node, other) = ("a".parse().unwrap(), "not-defined-yet".parse().unwrap());
+    assert!(h.store().beats(&bench.pool).await.unwrap().until.is_empty());
+    let before = bench.now().await;
+    let until = h.store().beat(&bench.pool, &node, 30_000).await.unwrap();
+    assert!(until.since(before) >= 30_000 && until.since(before) < 60_000, "by the store's clock");
+    let short = h.store().beat(&bench.pool, &other, SHORT_MS).await.unwrap();
+    let beats = h.store().beats(&bench.pool).await.unwrap();
+    assert_eq!(beats.until, [(node.clone(), until), (other.clone(), short)].into());
+    h.pass(SHORT_MS).await;
+    let later = h.store().beats(&bench.pool).await.unwrap();
+    assert_eq!(later.until, beats.until, "silence is told from never having been heard of");
+    assert!(later.at > short && later.at < until && later.history == beats.history);
+    let again = h.store().beat(&bench.pool, &node, 10_000).await.unwrap();
+    assert!(again < until, "what was said last counts");
+    let over = h.store().beat(&bench.pool, &node, 0).await.unwrap();
+    assert!(over <= bench.now().await);
+}
+
+pub async fn a_heartbeat_changes_no_definition(h: &impl Harness) {
+    let mut bench = Bench::with(h, &["a 10", "b 10"]).await;
+    let before = bench.look().await.version;
+    for node in ["a", "b", "c"] {
+        h.store().beat(&bench.pool, &node.parse().unwrap(), 30_000).await.unwrap();
+    }
+    assert_eq!(bench.look().await.version, before);
+    bench.redefine(&["a 20"]).await;
+    let until = h.store().beats(&bench.pool).await.unwrap().until;
+    assert_eq!(until.len(), 3, "and no definition forgets a heartbeat");
+    let other = "q".parse().unwrap();
+    assert!(h.store().beats(&other).await.unwrap().until.is_empty(), "a pool has its own");
+}
+
+pub async fn only_heartbeats_that_are_over_are_forgotten(h: &impl Harness) {
+    let bench = Bench::with(h, &["a 10"]).await;
+    let names = ["a", "b", "c"].map(|name| name.parse().unwrap());
+    for (node, ttl_ms) in names.iter().zip([0, 30_000, 0]) {
+        h.store().beat(&bench.pool, node, ttl_ms).await.unwrap();
+    }
+    h.pass(1).await;
+    h.store().forget_beats(&bench.pool, &names[..2]).await.unwrap();
+    h.store().forget_beats(&bench.pool, &["nobody".parse().unwrap()]).await.unwrap();
+    h.store().forget_beats(&bench.pool, &[]).await.unwrap();
+    let left = h.store().beats(&bench.pool).await.unwrap().until;
+    assert_eq!(
+        left.keys().collect::<Vec<_>>(),
+        [&names[1], &names[2]],
+        "the one that lives, and the one not named"
+    );
+}

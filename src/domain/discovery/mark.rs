@@ -28,15 +28,8 @@ pub struct Mark {
 impl Mark {
     /// For a definition that is applied now.
     pub fn named(node: &Named) -> Mark {
-        Mark { standing: Standing::Named, digest: digest(node) }
+        Mark { standing: Standing::Named, digest: node.digest() }
     }
-}
-
-/// FNV-1a: the same in every process; nobody gains by making two definitions of one node collide.
-fn digest(node: &Named) -> u64 {
-    let Named { id, uri, capacity, zone, tags } = node;
-    let text = format!("{id}|{uri}|{capacity}|{zone:?}|{tags:?}");
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl fmt::Display for Mark {

@@ -106,6 +106,27 @@ pub fn node_id(uri: &NodeUri) -> Option<NodeId> {
     format!("ip-{host}-{port}{over}").parse().ok()
 }
 
+impl Named {
+    /// FNV-1a: the same in every process; nobody gains by making two definitions of one node collide.
+    pub fn digest(&self) -> u64 {
+        let Named { id, uri, capacity, zone, tags } = self;
+        let text = format!("{id}|{uri}|{capacity}|{zone:?}|{tags:?}");
+        text.bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    /// The definition that a node has.
+    pub fn of(node: &Node) -> Named {
+        Named {
+            id: node.id.clone(),
+            uri: node.uri.clone(),
+            capacity: node.capacity,
+            zone: node.zone.clone(),
+            tags: node.tags.clone(),
+        }
+    }
+}
+
 impl Template {
     /// The definitions for some targets, in their order; targets that have no name are left out.
     pub fn fill<'t>(&'t self, targets: &'t [Target]) -> impl Iterator<Item = Named> + 't {

@@ -109,7 +109,7 @@ pub fn expire(before: &[Known], template: &Template, now: EpochMs) -> Vec<Step> 
     };
     let remove = |known: &Known| Step {
         act: Act::Remove,
-        node: as_it_is(known),
+        node: Named::of(&known.node),
         state: NodeState::Removed,
         mark: None,
     };
@@ -171,7 +171,7 @@ fn gone_step(known: &Known, now: EpochMs) -> Option<Step> {
             (Act::Leave, state, Standing::Left(now))
         }
     };
-    Some(Step { act, node: as_it_is(known), state, mark: Some(Mark { standing, ..mark }) })
+    Some(Step { act, node: Named::of(&known.node), state, mark: Some(Mark { standing, ..mark }) })
 }
 
 /// A pool that had an active node keeps one.
@@ -185,15 +185,4 @@ fn spare(before: &[Known], plan: &mut Plan) {
     }
     plan.spared = plan.steps.iter().filter(|s| s.act == Act::Drain).map(|s| s.node.id.clone()).collect();
     plan.steps.retain(|s| s.act != Act::Drain);
-}
-
-fn as_it_is(known: &Known) -> Named {
-    let node = &known.node;
-    Named {
-        id: node.id.clone(),
-        uri: node.uri.clone(),
-        capacity: node.capacity,
-        zone: node.zone.clone(),
-        tags: node.tags.clone(),
-    }
 }

@@ -1,6 +1,7 @@
 //! How answers are written.
 
 use crate::dispatch::nodes::NodeError;
+use crate::dispatch::registration::HeartbeatError;
 use crate::dispatch::settle::SettleError;
 use crate::store::StoreError;
 use crate::wire::problem::{Problem, Trouble};
@@ -76,6 +77,16 @@ impl From<SettleError> for Problem {
             SettleError::Refused(refusal) => refusal.into(),
             // `dispatch::settle` logged it, with the call.
             SettleError::Store(error) => unanswered(&error),
+        }
+    }
+}
+
+impl From<HeartbeatError> for Problem {
+    fn from(error: HeartbeatError) -> Problem {
+        match error {
+            HeartbeatError::Refused(problem) => problem,
+            // `dispatch::registration` logged it, with the node.
+            HeartbeatError::Store(error) => unanswered(&error),
         }
     }
 }

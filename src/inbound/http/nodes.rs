@@ -9,6 +9,7 @@ use crate::domain::id::{NodeId, PoolId};
 use crate::domain::node::NodeState;
 use crate::wire::api::{self, NodeBody, NodePatchBody};
 use crate::wire::ask;
+use crate::wire::heartbeat::HeartbeatAsk;
 use crate::wire::problem::{Problem, Trouble};
 use crate::wire::refusal::BadRequest;
 use axum::body::Body;
@@ -70,6 +71,13 @@ pub(super) async fn remove(State(app): Asked, path: InNode, request: Request<Bod
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// `POST /v1/pools/{pool}/nodes/{id}/heartbeat`
+pub(super) async fn heartbeat(State(app): Asked, path: InNode, request: Request<Body>) -> Answer {
+    let (pool, id) = node_name(path)?;
+    let ask = HeartbeatAsk::from_body(id, &app.body.json(request).await?)?;
+    Ok(json(StatusCode::OK, &app.dispatcher.heartbeat(&pool, &ask).await?))
 }
 
 /// A pool in the list of pools.

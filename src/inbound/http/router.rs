@@ -46,6 +46,11 @@ pub const ROUTES: &[RoutePath] = &[
         methods: &["get", "patch", "delete"],
         handlers: || get(nodes::one).patch(nodes::change).delete(nodes::remove),
     },
+    RoutePath {
+        path: "/v1/pools/{pool}/nodes/{id}/heartbeat",
+        methods: &["post"],
+        handlers: || post(nodes::heartbeat),
+    },
     RoutePath { path: HEALTHZ, methods: &["get"], handlers: || get(meta::healthz) },
     RoutePath { path: "/readyz", methods: &["get"], handlers: || get(meta::readyz) },
     RoutePath { path: "/metrics", methods: &["get"], handlers: || get(meta::metrics) },

@@ -6,10 +6,12 @@
 use super::session::{Session, Step};
 use crate::clock::Stopwatch;
 use crate::dispatch::Dispatcher;
+use crate::dispatch::registration::{HeartbeatError, HeartbeatInfo};
 use crate::dispatch::settle::{Report, SettleError, Verb};
 use crate::domain::id::PoolId;
 use crate::wire::ask::{BranchAsk, CallId, RouteAsk};
 use crate::wire::attrs::encode;
+use crate::wire::heartbeat::HeartbeatAsk;
 use crate::wire::refusal::Refusal;
 use crate::wire::resp::{self, ProtocolError, Reply};
 use bytes::{Buf as _, BytesMut};
@@ -260,6 +262,7 @@ impl Service<'_> {
                 Err(refusal) => refused(&refusal),
             },
             Step::Nodes(pool) => self.nodes(pool.as_ref()).await,
+            Step::Heartbeat(pool, ask) => self.heartbeat(&pool, &ask).await,
         }
     }
 
@@ -293,6 +296,18 @@ impl Service<'_> {
         match self.dispatcher.list(pool).await {
             Ok(nodes) => json(&nodes),
             Err(refusal) => refused(&refusal),
+        }
+    }
+
+    async fn heartbeat(&self, pool: &PoolId, ask: &HeartbeatAsk) -> Reply {
+        match self.dispatcher.heartbeat(pool, ask).await {
+            Ok(HeartbeatInfo { result, state, load, ttl_s, expires_ms, .. }) => {
+                let ttl = ttl_s.map(|s| format!(";ttl_s={s}")).unwrap_or_default();
+                let until = expires_ms.map(|ms| format!(";expires_ms={ms}")).unwrap_or_default();
+                Reply::bulk(format!("OK {result} state={state};load={load}{ttl}{until}"))
+            }
+            Err(HeartbeatError::Refused(problem)) => Reply::bulk(problem.refusal()),
+            Err(HeartbeatError::Store(error)) => Reply::error(format!("ERR {error}")),
         }
     }
 

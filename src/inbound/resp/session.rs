@@ -5,6 +5,7 @@ use crate::domain::id::PoolId;
 use crate::inbound::listen::Peer;
 use crate::wire::ask::{self, BranchAsk, CallId, RouteAsk};
 use crate::wire::attrs::shorten;
+use crate::wire::heartbeat::HeartbeatAsk;
 use crate::wire::refusal::{BadRequest, Refusal};
 use crate::wire::resp::{Command, Reply};
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(super) enum Step {
     Explain(Box<RouteAsk>),
     /// `NODES`.
     Nodes(Option<PoolId>),
+    /// `NODE`: a heartbeat.
+    Heartbeat(PoolId, Box<HeartbeatAsk>),
 }
 
 impl Step {
@@ -49,7 +52,8 @@ impl Step {
             | Step::Info
             | Step::Route(_)
             | Step::Malformed(_)
-            | Step::Settle(..) => false,
+            | Step::Settle(..)
+            | Step::Heartbeat(..) => false,
         }
     }
 }
@@ -92,6 +96,7 @@ enum Word {
     Settle(Verb),
     Explain,
     Nodes,
+    Node,
     Ping,
     Echo,
     Select,
@@ -107,7 +112,7 @@ enum Word {
 }
 
 /// Every command with the least and the most arguments that it takes.
-const WORDS: [(&str, Word, usize, usize); 19] = [
+const WORDS: [(&str, Word, usize, usize); 20] = [
     ("route", Word::Route, 2, 3),
     ("confirm", Word::Settle(Verb::Confirm), 1, 2),
     ("done", Word::Settle(Verb::Done), 1, 1),
@@ -115,6 +120,7 @@ const WORDS: [(&str, Word, usize, usize); 19] = [
     ("ping", Word::Ping, 0, 1),
     ("explain", Word::Explain, 1, 3),
     ("nodes", Word::Nodes, 0, 1),
+    ("node", Word::Node, 2, 3),
     ("echo", Word::Echo, 1, 1),
     ("select", Word::Select, 1, 1),
     ("auth", Word::Auth, 1, 2),
@@ -174,6 +180,7 @@ impl Session {
             Word::Settle(verb) => or_refusal(read_settle(*verb, args)),
             Word::Explain => or_refusal(read_explain(args)),
             Word::Nodes => or_refusal(read_nodes(args)),
+            Word::Node => or_refusal(read_heartbeat(args)),
             Word::Ping => Step::Say(args.first().cloned().map_or(Reply::Simple("PONG".into()), Reply::Bulk)),
             Word::Echo => Step::Say(args.first().cloned().map_or(Reply::Null, Reply::Bulk)),
             Word::Select => select(args),
@@ -313,6 +320,13 @@ fn read_explain(args: &[Bytes]) -> Result<Step, BadRequest> {
 fn read_nodes(args: &[Bytes]) -> Result<Step, BadRequest> {
     let pool = args.first().map(|pool| ask::value("pool", text("pool", Some(pool))?)).transpose()?;
     Ok(Step::Nodes(pool))
+}
+
+fn read_heartbeat(args: &[Bytes]) -> Result<Step, BadRequest> {
+    let pool = ask::value("pool", text("pool", args.first())?)?;
+    let id = ask::value("id", text("id", args.get(1))?)?;
+    let ask = HeartbeatAsk::from_attributes(id, text("attributes", args.get(2))?)?;
+    Ok(Step::Heartbeat(pool, Box::new(ask)))
 }
 
 /// An argument as text; one that was left out is empty.

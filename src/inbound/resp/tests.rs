@@ -8,13 +8,14 @@ use crate::config::Config;
 use crate::dispatch::nodes;
 use crate::dispatch::settings::Settings;
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, PoolId};
+use crate::domain::id::{LeaseId, NodeId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use crate::inbound::listen::Peer;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
+    Written,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
@@ -86,6 +87,16 @@ impl Store for Far {
     }
     async fn sweep(&self, pool: &PoolId, view: &View, limit: u32) -> Result<Swept, StoreError> {
         self.near.sweep(pool, view, limit).await
+    }
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        self.travel("beat").await?;
+        self.near.beat(pool, node, ttl_ms).await
+    }
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        self.near.beats(pool).await
+    }
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        self.near.forget_beats(pool, nodes).await
     }
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {
         self.near.hold_steward(instance, ttl_ms).await

@@ -13,10 +13,11 @@ pub use disk::{FORMAT, Seen, inspect};
 
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
+    Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
+    View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, PoolId};
+use crate::domain::id::{LeaseId, NodeId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -157,6 +158,21 @@ impl FileStore {
         Ok(FileStore { shared, timeout, writer: Some(writer) })
     }
 
+    /// What `work` says of a pool, without a word to the file.
+    fn in_memory<T>(
+        &self,
+        op: &'static str,
+        pool: &PoolId,
+        work: impl FnOnce(&mut PoolState, EpochMs) -> T,
+    ) -> Result<T, StoreError> {
+        let mut state = self.shared.lock();
+        if let Some(cause) = &state.away {
+            return Err(StoreError::Away { op, cause: cause.clone() });
+        }
+        let now = self.shared.now();
+        Ok(work(state.pool(pool), now))
+    }
+
     /// Applies `change` to a pool, and returns what it said when that and all before it is in the file.
     async fn change<T>(
         &self,
@@ -232,21 +248,11 @@ impl Store for FileStore {
 
     /// Waits for nobody: what it takes out is written with the next change, and would be taken out again after a restart.
     async fn view(&self, pool: &PoolId, _known: &View) -> Result<View, StoreError> {
-        let mut state = self.shared.lock();
-        if let Some(cause) = &state.away {
-            return Err(StoreError::Away { op: "view", cause: cause.clone() });
-        }
-        let now = self.shared.now();
-        Ok(state.pool(pool).view(now))
+        self.in_memory("view", pool, PoolState::view)
     }
 
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
-        let mut state = self.shared.lock();
-        if let Some(cause) = &state.away {
-            return Err(StoreError::Away { op: "known", cause: cause.clone() });
-        }
-        let now = self.shared.now();
-        Ok(state.pool(pool).known(leases, now))
+        self.in_memory("known", pool, |state, now| state.known(leases, now))
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
@@ -270,6 +276,18 @@ impl Store for FileStore {
     async fn sweep(&self, pool: &PoolId, _view: &View, limit: u32) -> Result<Swept, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         self.change("sweep", pool, |state, now| state.sweep(now, limit)).await
+    }
+
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        self.in_memory("beat", pool, |state, now| state.beat(node, ttl_ms, now))
+    }
+
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        self.in_memory("beats", pool, |state, now| state.beats(now))
+    }
+
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        self.in_memory("forget_beats", pool, |state, now| state.forget_beats(nodes, now))
     }
 
     async fn hold_steward(&self, _instance: &str, _ttl_ms: u64) -> Result<bool, StoreError> {

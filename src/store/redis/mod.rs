@@ -10,6 +10,7 @@
 //! | `:node`, `:ver` | HASH, INT | the definitions and their version |
 //! | `:at` | HASH | slot → member and key of the shelf that it is on |
 //! | `:tomb` | ZSET | ended leases; score = when they are forgotten |
+//! | `:beat` | ZSET | node; score = when its heartbeat runs out |
 //! | `:touch` | INT | how often a node was given a call |
 //! | `:calls:<scope>` | ZSET | the live leases that a limit counts; score = expiry in ms |
 //! | `:rate:<scope>` | INT | the theoretical arrival time of a limit's token bucket, in µs |
@@ -18,6 +19,7 @@
 //!
 //! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
 
+mod beats;
 mod conn;
 mod layout;
 mod pick;
@@ -31,11 +33,11 @@ pub use conn::{Options, UrlError};
 pub use probe::{Probe, Server};
 
 use super::{
-    Answer, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View, Written,
-    definition,
+    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
+    Written, definition,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, PoolId, Slot};
+use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::{self, Settle, Settled};
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -69,6 +71,7 @@ struct Scripts {
     usage: Script,
     sweep: Script,
     steward: Script,
+    beats: beats::Scripts,
 }
 
 macro_rules! script {
@@ -106,6 +109,7 @@ impl RedisStore {
                 usage: script!("usage"),
                 sweep: script!("sweep"),
                 steward: script!("steward"),
+                beats: beats::Scripts::new(),
             },
             layouts: Layouts::default(),
             newer: Mutex::default(),
@@ -387,6 +391,18 @@ impl Store for RedisStore {
                 Said::OtherVersion => seen.renew("sweep").await?,
             }
         }
+    }
+
+    async fn beat(&self, pool: &PoolId, node: &NodeId, ttl_ms: u64) -> Result<EpochMs, StoreError> {
+        beats::beat(&self.conn, &self.scripts.beats, pool, node, ttl_ms).await
+    }
+
+    async fn beats(&self, pool: &PoolId) -> Result<Heartbeats, StoreError> {
+        beats::all(&self.conn, &self.scripts.beats, pool).await
+    }
+
+    async fn forget_beats(&self, pool: &PoolId, nodes: &[NodeId]) -> Result<(), StoreError> {
+        beats::forget(&self.conn, &self.scripts.beats, pool, nodes).await
     }
 
     async fn hold_steward(&self, instance: &str, ttl_ms: u64) -> Result<bool, StoreError> {

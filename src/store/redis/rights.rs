@@ -70,6 +70,9 @@ mod tests {
             include_str!("sweep.lua"),
             include_str!("usage.lua"),
             include_str!("steward.lua"),
+            include_str!("beat.lua"),
+            include_str!("beats.lua"),
+            include_str!("forget.lua"),
         ];
         let calls = |script: &'static str| {
             ["redis.call(", "redis.pcall("].into_iter().flat_map(move |word| script.split(word).skip(1))

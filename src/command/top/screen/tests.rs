@@ -40,6 +40,7 @@ fn node(pool: &str, id: &str, state: &str, load: u32, capacity: u32) -> NodeInfo
         occupancy: f64::from(load) / f64::from(capacity),
         slot: 0,
         source: None,
+        heartbeat_left_ms: None,
         stale: false,
         health: "up".to_owned(),
         health_since_ms: 0,

@@ -125,7 +125,7 @@ fn connection_verbs() {
             ("CLIENT REPLY OFF", "-ERR unknown subcommand 'REPLY'"),
             ("COMMAND", "*0"),
             ("COMMAND DOCS", "*0"),
-            ("COMMAND COUNT", ":19"),
+            ("COMMAND COUNT", ":20"),
             ("CONFIG GET save", "*0"),
             ("CONFIG SET a b", "-ERR unknown subcommand 'SET'"),
             ("FLUSHALL", "+OK"),
@@ -219,5 +219,26 @@ proptest! {
         let command = Command { name: Bytes::from_static(name.as_bytes()), args, inline };
         let _ = open().take(&command);
         let _ = guarded().take(&command);
+    }
+}
+
+#[test]
+fn a_heartbeat_names_what_is_wrong_with_it() {
+    let heartbeat = said(&mut open(), "NODE default ast7 uri=sip:127.0.1.7;capacity=9;state=gone");
+    assert!(heartbeat.starts_with("Heartbeat(") && heartbeat.contains("Gone"), "{heartbeat}");
+    for (line, start) in [
+        ("NODE default", "-ERR wrong number of arguments for 'node' command"),
+        ("NODE default ast7", "!BADREQ code=400;field=uri;"),
+        ("NODE a.b ast7 uri=sip:127.0.1.7;capacity=9", "!BADREQ code=400;field=pool;"),
+        ("NODE default a.b uri=sip:127.0.1.7;capacity=9", "!BADREQ code=400;field=id;"),
+        ("NODE default ast7 uri=sip:127.0.1.7;capacity=-9", "!BADREQ code=400;field=capacity;"),
+        ("NODE default ast7 uri=sip:127.0.1.7;capacity=9;capacity=9", "!BADREQ code=400;field=capacity;"),
+        ("NODE default ast7 uri=sip:127.0.1.7;capacity=9;ttl_s=x", "!BADREQ code=400;field=ttl_s;"),
+        ("NODE default ast7 uri=sip:127.0.1.7;capacity=9;state=down", "!BADREQ code=400;field=state;"),
+    ] {
+        let found = said(&mut open(), line);
+        let text =
+            found.split_once(' ').filter(|_| found.starts_with('$')).map_or(found.as_str(), |(_, text)| text);
+        assert!(text.starts_with(start), "{line}: {found}");
     }
 }
