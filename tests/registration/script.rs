@@ -227,9 +227,15 @@ fn a_restart_of_mqs_on_a_file_drains_nobody() {
     let (one, two) = (service.host("ast7", &[]), service.host("ast8", &[]));
     service.until("both", |s| s.nodes() == ["ast7=active", "ast8=active"]);
     service.stop();
-    // Longer than a heartbeat holds.
+    // Longer than a heartbeat holds; and when MQS is back one host is heard of at once, the other one later.
+    two.signal(Signal::SIGSTOP);
     std::thread::sleep(Duration::from_secs(u64::from(TTL_MIN_S) + 1));
     service.start_again();
+    for _ in 0..12 {
+        assert_eq!(service.nodes(), ["ast7=active", "ast8=active"], "each has its time to be heard of");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    two.signal(Signal::SIGCONT);
     for _ in 0..5 * (u64::from(TTL_MIN_S) + 2) {
         assert_eq!(service.nodes(), ["ast7=active", "ast8=active"]);
         std::thread::sleep(Duration::from_millis(200));

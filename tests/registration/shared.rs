@@ -63,16 +63,6 @@ async fn two_instances_know_the_same_nodes_and_an_emptied_redis_drains_nobody() 
         }
     }
     assert!(over, "n2 was not heard of: {}", nodes(&a).await);
-    // Its heartbeat is forgotten with it.
-    let store = a.store.inner();
-    for _ in 0..50 {
-        let beats = store.beats(&"main".parse().unwrap()).await.unwrap();
-        if beats.until.len() == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(store.beats(&"main".parse().unwrap()).await.unwrap().until.len(), 1);
     watch_a.abort();
     watch_b.abort();
 }

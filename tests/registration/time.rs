@@ -137,12 +137,14 @@ async fn a_node_joins_drains_when_it_falls_silent_and_goes_when_its_last_call_is
     world.scene.settle(Verb::Done, &token, "").await.unwrap();
     world.pass_with(3_000, &["n2"]).await;
     assert_eq!(world.nodes().await, "n2=active");
+    world.pass_with(2_000, &["n2"]).await;
+    let beats = world.scene.store.inner().beats(&"main".parse().unwrap()).await.unwrap();
+    assert_eq!(beats.until.len(), 1, "the heartbeat of a node that is gone is forgotten");
     for change in ["joined", "drained", "returned", "removed"] {
         let line = format!("mqs_registration_changes_total{{pool=\"main\",change=\"{change}\"}} ");
         assert!(["1", "2"].iter().any(|n| world.scene.metric(&format!("{line}{n}"))), "{change}");
     }
     assert_eq!(world.beat("n1", "").await, "joined active 0", "anew");
-    assert_eq!(world.scene.store.inner().beats(&"main".parse().unwrap()).await.unwrap().until.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
