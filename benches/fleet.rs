@@ -7,6 +7,8 @@
 mod authority;
 #[path = "fleet/discovery.rs"]
 mod discovery;
+#[path = "fleet/reload.rs"]
+mod reload;
 
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -16,7 +18,15 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    write("discovery", discovery::measure());
+    // `cargo bench --bench fleet -- reload`: that part alone.
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("discovery") {
+        write("discovery", discovery::measure());
+    }
+    if wanted("reload") {
+        write("reload", reload::measure());
+    }
 }
 
 fn write(part: &str, figures: Value) {

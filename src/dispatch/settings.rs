@@ -1,6 +1,6 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
-use crate::config::{Config, PoolConfig};
+use crate::config::{Config, PoolConfig, Redirect};
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
 use crate::store::PoolRules;
@@ -25,6 +25,8 @@ pub struct Settings {
     pub emergency_numbers: BTreeSet<String>,
     /// The pool of lookups that name none.
     pub default_pool: PoolId,
+    /// Who may ask over SIP, and for what.
+    pub redirect: Redirect,
     /// All pools.
     pub pools: BTreeMap<PoolId, PoolSettings>,
 }
@@ -49,6 +51,8 @@ pub struct PoolSettings {
     pub retry_after_s: u32,
     /// What is added to each route.
     pub extras: RouteExtras,
+    /// Its nodes are looked up in the DNS too.
+    pub discovered: bool,
 }
 
 /// The configuration does not fit.
@@ -77,6 +81,7 @@ impl Settings {
             decisions_kept: config.dispatch.decisions_kept,
             emergency_numbers: config.emergency_numbers.clone(),
             default_pool: first.name.clone(),
+            redirect: config.redirect.clone(),
             pools,
         })
     }
@@ -103,6 +108,7 @@ impl PoolSettings {
                 path: optional("path", &route.path)?,
                 headers: route.headers.iter().map(header).collect::<Result<_, _>>()?,
             },
+            discovered: pool.discover.is_some(),
         })
     }
 }

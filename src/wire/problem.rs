@@ -101,6 +101,10 @@ pub enum Trouble {
     TooMany,
     /// Others keep changing the pool.
     Busy,
+    /// The configuration file is wrong.
+    BadFile,
+    /// There is no configuration file to read again.
+    NoFile,
 }
 
 impl Trouble {
@@ -122,6 +126,8 @@ impl Trouble {
             Trouble::Loaded => "LOADED",
             Trouble::TooMany => "TOOMANY",
             Trouble::Busy => "BUSY",
+            Trouble::BadFile => "BADFILE",
+            Trouble::NoFile => "NOFILE",
         }
     }
 
@@ -133,9 +139,10 @@ impl Trouble {
             Trouble::NoPath | Trouble::NotThere => 404,
             Trouble::Method => 405,
             Trouble::Slow => 408,
-            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany => 409,
+            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany | Trouble::NoFile => 409,
             Trouble::TooLarge => 413,
             Trouble::MediaType => 415,
+            Trouble::BadFile => 422,
             Trouble::Store | Trouble::NotReady | Trouble::Busy => 503,
         }
     }
@@ -161,6 +168,8 @@ impl Trouble {
             Trouble::Loaded => "the node still carries calls",
             Trouble::TooMany => "the pool has no room for another node",
             Trouble::Busy => "others keep changing the pool",
+            Trouble::BadFile => "the configuration file is wrong",
+            Trouble::NoFile => "there is no configuration file to read again",
         }
     }
 }
