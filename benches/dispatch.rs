@@ -340,6 +340,7 @@ async fn serve(folder: &Path, name: &str, store: Arc<dyn Store>, stop: &Cancella
         header_timeout_ms: 5_000,
         idle_timeout_s: 60,
         token: None,
+        reload: None,
     };
     tokio::spawn(http::serve(listener, dispatcher, options, stop.clone()));
 }

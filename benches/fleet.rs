@@ -9,6 +9,8 @@ mod authority;
 mod discovery;
 #[path = "fleet/probes.rs"]
 mod probes;
+#[path = "fleet/reload.rs"]
+mod reload;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -20,8 +22,18 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    write("discovery", discovery::measure());
-    write("probes", probes::measure());
+    // `cargo bench --bench fleet -- reload`: that part alone.
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("discovery") {
+        write("discovery", discovery::measure());
+    }
+    if wanted("probes") {
+        write("probes", probes::measure());
+    }
+    if wanted("reload") {
+        write("reload", reload::measure());
+    }
 }
 
 /// Time that this thread had a core, in ms.

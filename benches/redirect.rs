@@ -241,6 +241,6 @@ async fn serve(path: &Path, stop: &CancellationToken) -> SocketAddr {
     let listener = sip::Listener::bind(&config.listen.sip[0]).await.unwrap();
     let address = listener.local().address;
     let options = sip::Options { connections_max: 16, message_timeout_ms: 5000, idle_timeout_s: 60 };
-    tokio::spawn(sip::serve(listener, dispatcher, config.redirect, options, stop.clone()));
+    tokio::spawn(sip::serve(listener, dispatcher, options, stop.clone()));
     address
 }

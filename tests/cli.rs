@@ -166,6 +166,7 @@ fn every_help_has_examples_and_fits_into_100_columns() {
         &["node", "drain"],
         &["node", "remove"],
         &["top"],
+        &["reload"],
         &["completions"],
         &["man"],
     ];
@@ -252,6 +253,44 @@ fn a_wrong_configuration_is_named_with_file_line_and_key() {
         1,
         "mqs: cannot use the configuration: /nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
     );
+}
+
+#[test]
+fn a_reload_says_what_changed_what_needs_a_restart_and_what_is_wrong() {
+    let house = House::new(NODES);
+    let _service = house.serve();
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap();
+    let more =
+        text.replace("capacity = 600", "capacity = 500").replace("[listen]", "[listen]\nconnections_max = 9");
+    fs::write(house.path("mqs.toml"), more.replace("\"default\"", "\"default\"\nrefuse_code = 486")).unwrap();
+    let said = "\
+applied          pool.default.refuse_code
+changed          node ast2 of pool default
+needs a restart  listen.connections_max
+DIR/mqs.toml: would change 1 key and 1 node; nothing was changed
+";
+    assert_eq!(house.ask(&["reload", "--check"]), (0, said.to_owned(), String::new()));
+    let (code, out, err) = house.ask(&["reload"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (lines, last) = said
+        .split_once("DIR")
+        .map(|(lines, _)| (lines, "DIR/mqs.toml: 1 key and 1 node changed, in "))
+        .unwrap();
+    assert!(out.starts_with(&format!("{lines}{last}")), "{out}");
+    fs::write(
+        house.path("mqs.toml"),
+        text.replace("\"default\"", "\"default\"\ncolour = 1\nrefuse_code = 200"),
+    )
+    .unwrap();
+    let (code, out, err) = house.ask(&["reload"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(
+        lines[0].starts_with("mqs: not reloaded: DIR/mqs.toml:9:1: pool[0].colour: unknown key;"),
+        "{err}"
+    );
+    assert!(lines[1].starts_with("DIR/mqs.toml:10:15: pool[0].refuse_code: found 200"), "{err}");
+    assert!(lines[1].ends_with("(BADFILE)"), "{err}");
 }
 
 #[test]
@@ -644,6 +683,12 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let told = notify.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
     assert_eq!(told.unwrap(), "READY=1");
     assert_eq!(house.ask(&["node", "list"]).0, 0, "ready is ready");
+    assert_eq!(house.ask(&["reload", "--check"]).0, 0, "of which nobody is told");
+    assert_eq!(house.ask(&["reload"]).0, 0);
+    for wanted in ["RELOADING=1", "READY=1"] {
+        let told = notify.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+        assert_eq!(told.unwrap(), wanted);
+    }
     assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
     let told = notify.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
     assert_eq!(told.unwrap(), "STOPPING=1");

@@ -292,6 +292,15 @@ async fn the_instance_tells_of_itself() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_file_nothing_is_reloaded() {
+    let server = Server::start().await;
+    for body in ["", "{}", r#"{"check":true}"#] {
+        refused(&server.ask("POST", "/v1/reload", body).await, 409, "NOFILE", None);
+    }
+    refused(&server.ask("POST", "/v1/reload", r#"{"dry":true}"#).await, 400, "BADREQ", Some("dry"));
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_is_said_and_not_fatal() {
     let store = Arc::new(Faulty::new(memory()));
     let server = Server::with(store.clone(), options(), "127.0.0.1:0", "").await;

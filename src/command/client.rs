@@ -172,7 +172,9 @@ fn refused(status: u16, body: &[u8], place: &str) -> anyhow::Error {
     if let Some(seconds) = retry_after_s {
         text.push_str(&format!("; try again in {seconds} s"));
     }
-    anyhow!("{} ({})", output::plain(&text), output::plain(&code))
+    // What is wrong with a file takes several lines.
+    let text = text.lines().map(output::plain).collect::<Vec<_>>().join("\n");
+    anyhow!("{text} ({})", output::plain(&code))
 }
 
 /// Reads an answer.

@@ -3,7 +3,7 @@
 //! * [`serve`]: the service itself · [`check`]: is the configuration right, and will it work here · [`demo`]: all of it in one
 //!   process, with stand-ins for nodes and callers
 //! * [`route`], [`settle`], [`explain`], [`node`]: ask a running instance, by [`client`]
-//! * [`top`]: watch a running instance · [`completions`], [`man`]: for shells, and for reading
+//! * [`top`]: watch a running instance · [`reload`]: it reads its configuration again · [`completions`], [`man`]: for shells, and for reading
 //! * [`output`]: tables, colours, errors · [`decision`]: a decision, shown to people · `notify`: systemd
 //!
 //! Exit codes: 0 done · 1 it could not be done; standard error says why · 2 the command line is wrong.
@@ -19,6 +19,7 @@ pub mod man;
 pub mod node;
 mod notify;
 pub mod output;
+pub mod reload;
 pub mod route;
 pub mod serve;
 pub mod settle;
@@ -36,6 +37,7 @@ Examples:
   mqs serve --config /etc/mqs/mqs.toml          run the service
   mqs node list                                 nodes with their load
   mqs top                                       the same and more, as it changes
+  mqs reload --check                            what would change if the file was read again?
   mqs route call-1 sip:100@example.com --dry --explain
                                                 which node would a call get, and why?
 
@@ -58,6 +60,7 @@ enum Verb {
     Explain(explain::Args),
     Node(node::Args),
     Top(top::Args),
+    Reload(reload::Args),
     Confirm(settle::Confirm),
     Fail(settle::Fail),
     Done(settle::Done),
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => wait(explain::run(args)),
         Verb::Node(args) => wait(node::run(args)),
         Verb::Top(args) => wait(top::run(args)),
+        Verb::Reload(args) => wait(reload::run(args)),
         Verb::Confirm(args) => wait(settle::confirm(args)),
         Verb::Fail(args) => wait(settle::fail(args)),
         Verb::Done(args) => wait(settle::done(args)),

@@ -1,15 +1,19 @@
 //! `mqs serve`: the service.
+//!
+//! * this file: start, listen, stop · [`watchers`]: probes and look-ups, which go by the configuration as it is · [`reload`]: the
+//!   configuration is read again
+
+pub mod reload;
+mod watchers;
 
 use super::notify;
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Endpoint, LogFormat, RedisUrl, StoreUrl};
-use crate::dispatch::discovery::{self, Discovery, Find};
+use crate::dispatch::reload::Door;
 use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp, sip};
-use crate::outbound::dns::{Finder, Resolver};
-use crate::outbound::prober::OptionsProber;
 use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Options, RedisStore};
@@ -18,7 +22,6 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::Read as _;
@@ -31,15 +34,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use watchers::{Means, Watchers};
 
 /// Where the configuration is unless somebody says otherwise.
 pub const CONFIG_FILE: &str = "/etc/mqs/mqs.toml";
 
 /// How long questions that are being answered may take after a signal.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long the start waits for the DNS: the nodes that the store and the file have are there already.
-const FIRST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The largest file with a secret or a password, in bytes.
 const SECRET_FILE_MAX: u64 = 4096;
@@ -50,6 +51,7 @@ Examples:
   mqs serve --config ./mqs.toml
 
 The log goes to standard error. SIGTERM and SIGINT end the service: what was asked is still answered, for 5 s at most.
+SIGHUP, or `mqs reload`, makes it read the file again; `mqs reload --help` tells more.
 Under systemd (Type=notify) it reports when it is ready.";
 
 /// Run the service: answer lookups until SIGTERM or SIGINT
@@ -64,25 +66,33 @@ pub struct Args {
 /// Serves until a signal.
 pub fn run(args: &Args, clock: Stopwatch) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config).context("cannot use the configuration")?;
-    log::start(config.log.format == LogFormat::Json, &config.log.filter).context("cannot start the log")?;
+    let started = log::start(config.log.format == LogFormat::Json, &config.log.filter);
+    let filter = started.context("cannot start the log")?;
     for warning in config.warnings() {
         warn!(file = %args.config.display(), "{warning}");
     }
     raise_open_files();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(serve(&config, clock)).context("cannot serve")?;
+    runtime.block_on(serve(args, config, filter, clock)).context("cannot serve")?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: &Config, clock: Stopwatch) -> anyhow::Result<()> {
+async fn serve(args: &Args, config: Config, filter: log::Filter, clock: Stopwatch) -> anyhow::Result<()> {
     // Before anything can be asked: a signal that comes while starting must end the service too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let secret = secret(config)?;
-    let store = open_store(config).await?;
-    let running = Running::start(config, secret, store).await?;
+    let hangup = signal(SignalKind::hangup())?;
+    let secret = secret(&config)?;
+    let store = open_store(&config).await?;
+    let (door, asked) = Door::new();
+    let mut running = Running::start(&config, secret, store, Some(door)).await?;
     let ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-    running.say_ready(config, ms);
+    running.say_ready(&config, ms);
+    if let Some(watchers) = running.watchers.take() {
+        let reloader = reload::Reloader::new(args.config.clone(), config, watchers, filter);
+        let until = running.stop.clone();
+        running.tasks.spawn(async move { until.run_until_cancelled(reloader.run(asked, hangup)).await });
+    }
     notify::say("READY=1");
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
@@ -105,16 +115,23 @@ pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
     listening: Vec<String>,
+    watchers: Option<Watchers>,
 }
 
 impl Running {
-    /// Binds everything, and then serves it.
-    pub async fn start(config: &Config, secret: Secret, store: Arc<dyn Store>) -> anyhow::Result<Running> {
+    /// Binds everything, and then serves it. `door`: where to ask for the configuration to be read again.
+    pub async fn start(
+        config: &Config,
+        secret: Secret,
+        store: Arc<dyn Store>,
+        door: Option<Door>,
+    ) -> anyhow::Result<Running> {
         let listen = &config.listen;
         let token = listen.token_file.as_deref().map(peers_token).transpose()?;
         let (resp, http) = (bind(&listen.resp, config).await?, bind(&listen.http, config).await?);
         let sip = bind_sip(config).await?;
         let settings = Settings::from_config(config, secret)?;
+        let means = Means::for_config(config)?;
         let metrics = Arc::new(Metrics::new());
         metrics.started(clock::wall());
         let dispatcher = Dispatcher::new(settings, store, metrics);
@@ -137,15 +154,8 @@ impl Running {
         let watch = dispatcher.clone().watch(from_file, seeded);
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(watch).await });
-        if config.pools.iter().any(|pool| pool.health.probe_every_ms > 0) {
-            let prober = Arc::new(OptionsProber::new(Resolver::new(&config.dns).context("[dns]")?));
-            let (probe, until) = (dispatcher.clone().probe(prober), stop.clone());
-            tasks.spawn(async move { until.run_until_cancelled(probe).await });
-        }
-        for (discovery, next) in discovered(config, &dispatcher).await? {
-            let until = stop.clone();
-            tasks.spawn(async move { until.run_until_cancelled(discovery.watch(next)).await });
-        }
+        let mut watchers = Watchers::new(dispatcher.clone(), tasks.clone(), stop.clone());
+        watchers.follow(config, means, false).await;
         for listener in resp {
             let options = resp::Options {
                 connections_max: listen.connections_max,
@@ -161,6 +171,7 @@ impl Running {
                 header_timeout_ms: listen.header_timeout_ms,
                 idle_timeout_s: listen.idle_timeout_s,
                 token: token.clone(),
+                reload: door.clone(),
             };
             tasks.spawn(http::serve(listener, dispatcher.clone(), options, stop.clone()));
         }
@@ -170,11 +181,10 @@ impl Running {
                 message_timeout_ms: listen.header_timeout_ms,
                 idle_timeout_s: listen.idle_timeout_s,
             };
-            let redirect = config.redirect.clone();
-            tasks.spawn(sip::serve(listener, dispatcher.clone(), redirect, options, stop.clone()));
+            tasks.spawn(sip::serve(listener, dispatcher.clone(), options, stop.clone()));
         }
         tasks.close();
-        Ok(Running { dispatcher, stop, tasks, listening })
+        Ok(Running { dispatcher, stop, tasks, listening, watchers: Some(watchers) })
     }
 
     /// Takes no more questions, and waits for those that are being answered, for [`GRACE`] at most.
@@ -200,20 +210,6 @@ impl Running {
             "ready"
         );
     }
-}
-
-/// Looks for the nodes of the pools that have some in the DNS, so that the first lookup may find them. When to look next.
-async fn discovered(config: &Config, dispatcher: &Dispatcher) -> anyhow::Result<Vec<(Discovery, Duration)>> {
-    let watched = discovery::from_config(config);
-    if watched.is_empty() {
-        return Ok(Vec::new());
-    }
-    let find: Arc<dyn Find> = Arc::new(Finder::new(&config.dns).context("[dns]")?);
-    let look = |mut discovery: Discovery| async move {
-        let looked = tokio::time::timeout(FIRST_ANSWERS, discovery.look()).await;
-        (discovery, looked.unwrap_or(Duration::ZERO))
-    };
-    Ok(join_all(dispatcher.discoveries(watched, &find).into_iter().map(look)).await)
 }
 
 /// A Redis, certified by whom the configuration names.

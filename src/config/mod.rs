@@ -3,8 +3,10 @@
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
 //! * `sections`, `redirect`, `pools`, `limits`, `discover` and `register` know the keys; `route` checks what will be put into SIP messages
+//! * `changes` tells two configurations apart: what a running process takes over, and what needs a restart
 //! * `warnings` says what is allowed, and probably not meant
 
+mod changes;
 mod discover;
 mod endpoint;
 mod error;
@@ -19,6 +21,7 @@ mod sections;
 mod store_url;
 mod warnings;
 
+pub use changes::Changes;
 pub use endpoint::{Endpoint, EndpointError, SOCKET_PATH_MAX};
 pub use error::{ConfigError, Problem};
 pub use redirect::{Network, Redirect, SipEndpoint, SipTransport};

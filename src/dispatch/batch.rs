@@ -26,7 +26,7 @@ pub trait Run: Send + Sync + 'static {
     async fn run(&self, batch: Vec<Self::Ask>) -> Result<Vec<Self::Answer>, StoreError>;
 }
 
-/// Collects questions while earlier ones are under way.
+/// Collects questions while earlier ones are under way. Clones collect together.
 pub struct Batcher<R: Run> {
     inner: Arc<Inner<R>>,
 }
@@ -34,6 +34,12 @@ pub struct Batcher<R: Run> {
 struct Inner<R: Run> {
     run: R,
     queue: Mutex<Queue<R>>,
+}
+
+impl<R: Run> Clone for Batcher<R> {
+    fn clone(&self) -> Batcher<R> {
+        Batcher { inner: self.inner.clone() }
+    }
 }
 
 type Waiter<A> = oneshot::Sender<Result<A, StoreError>>;

@@ -6,6 +6,7 @@ use crate::store::View;
 use crate::wire::refusal::RefusalWord;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One answered lookup.
@@ -184,7 +185,7 @@ const ROWS_MAX: usize = 100_000;
 
 /// The last decisions, by Call-ID and by lease.
 pub struct Ring {
-    size: usize,
+    size: AtomicUsize,
     kept: Mutex<Kept>,
 }
 
@@ -203,16 +204,22 @@ struct Kept {
 impl Ring {
     /// Keeps at most `size` of them.
     pub fn new(size: usize) -> Ring {
-        Ring { size, kept: Mutex::new(Kept::default()) }
+        Ring { size: AtomicUsize::new(size), kept: Mutex::new(Kept::default()) }
+    }
+
+    /// Keeps at most `size` from now on.
+    pub fn resize(&self, size: usize) {
+        self.size.store(size, Ordering::Relaxed);
     }
 
     /// Keeps one; the oldest goes when the ring is full, and the oldest tables go when they have too many rows.
     pub fn put(&self, lease: LeaseId, decision: Arc<Decision>) {
-        if self.size == 0 {
+        let size = self.size.load(Ordering::Relaxed);
+        if size == 0 {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.order.len() >= self.size {
+        while kept.order.len() >= size {
             kept.drop_oldest();
         }
         let rows = decision.nodes.as_ref().map_or(0, Vec::len);

@@ -113,7 +113,7 @@ impl Dispatcher {
     /// The look-ups for some pools; names of pools that are not there are passed over.
     pub fn discoveries(&self, watched: Vec<Watched>, find: &Arc<dyn Find>) -> Vec<Discovery> {
         let one = |watched: Watched| {
-            let pool = self.pool(Some(&watched.pool)).ok()?.clone();
+            let pool = self.pool(Some(&watched.pool)).ok()?;
             let find = find.clone();
             let (waiting, good, failures) = (None, Stopwatch::start(), 0);
             Some(Discovery { watched, pool, find, waiting, good, failures, said: Said::default() })

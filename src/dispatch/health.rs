@@ -207,7 +207,7 @@ impl Dispatcher {
             }
             let mut left = Due::with_capacity(due.len());
             for pool in self.pools().filter(|pool| pool.settings.health.probe_every_ms > 0) {
-                self.probe_pool(pool, &prober, &turns, clock.elapsed(), (&mut due, &mut left)).await;
+                self.probe_pool(&pool, &prober, &turns, clock.elapsed(), (&mut due, &mut left)).await;
             }
             // Nodes that are gone are forgotten.
             due = left;

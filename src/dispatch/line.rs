@@ -7,10 +7,9 @@
 use super::breaker::{Breaker, Change, State};
 use super::error_word;
 use super::seen::Seen;
-use super::settings::PoolSettings;
 use crate::clock::Stopwatch;
 use crate::domain::id::PoolId;
-use crate::store::{Store, StoreError};
+use crate::store::{PoolRules, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,14 +17,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tracing::{info, warn};
 
+/// What a reload of the configuration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// For choosing and for leases.
+    pub rules: PoolRules,
+    /// How long a lookup waits: whatever takes longer is no answer.
+    pub patience: Duration,
+}
+
 pub(super) struct Line {
     pub id: PoolId,
-    pub settings: PoolSettings,
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub seen: Arc<ArcSwap<Seen>>,
-    /// How long a lookup waits: whatever takes longer is no answer.
-    patience: Duration,
+    terms: ArcSwap<Terms>,
     breaker: Mutex<Breaker>,
     /// What the breaker says, to be read without waiting for anybody.
     open: AtomicBool,
@@ -37,8 +43,7 @@ pub(super) struct Line {
 impl Line {
     pub fn new(
         id: &PoolId,
-        settings: &PoolSettings,
-        patience: Duration,
+        terms: Terms,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         seen: Arc<ArcSwap<Seen>>,
@@ -46,11 +51,10 @@ impl Line {
         metrics.breaker(id.as_str(), State::Closed.as_str());
         Arc::new(Line {
             id: id.clone(),
-            settings: settings.clone(),
             store,
             metrics,
             seen,
-            patience,
+            terms: ArcSwap::from_pointee(terms),
             breaker: Mutex::default(),
             open: AtomicBool::new(false),
             clock: Stopwatch::start(),
@@ -103,7 +107,17 @@ impl Line {
 
     /// How long a lookup waits.
     pub fn patience(&self) -> Duration {
-        self.patience
+        self.terms.load().patience
+    }
+
+    /// For choosing and for leases.
+    pub fn rules(&self) -> PoolRules {
+        self.terms.load().rules
+    }
+
+    /// Goes by these from the next batch on.
+    pub fn set_terms(&self, terms: Terms) {
+        self.terms.store(Arc::new(terms));
     }
 
     /// True for one caller in each `every`.
@@ -175,7 +189,7 @@ impl Line {
 
     async fn look(&self) -> Result<(), StoreError> {
         let known = self.seen.load_full();
-        let looked = within("probe", self.patience, self.store.view(&self.id, &known.view));
+        let looked = within("probe", self.patience(), self.store.view(&self.id, &known.view));
         looked.await.map(|_| ())
     }
 }

@@ -62,7 +62,7 @@ impl Dispatcher {
     /// # Errors
     /// `NOPOOL`. A store that is away is not an error: the nodes are marked [`stale`](NodeInfo::stale).
     pub async fn list(&self, pool: Option<&PoolId>) -> Result<Vec<NodeInfo>, Refusal> {
-        let pools: Vec<&Arc<Pool>> = match pool {
+        let pools: Vec<Arc<Pool>> = match pool {
             Some(name) => vec![self.pool(Some(name))?],
             None => self.pools().collect(),
         };

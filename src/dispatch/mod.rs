@@ -5,6 +5,7 @@
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`health`]: what calls and probes tell of nodes
 //! * [`ledger`]: the leases that this instance answered for, for a store that forgets
+//! * [`reload`]: asking for the configuration to be read again · [`live`]: what that changes, and how
 //! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names · [`registration`]: nodes that register themselves
 //! * [`listing`]: nodes as they are shown · [`steward`]: what happens each second
 
@@ -17,8 +18,10 @@ pub mod health;
 pub mod ledger;
 mod line;
 pub mod listing;
+pub mod live;
 pub mod nodes;
 pub mod registration;
+pub mod reload;
 pub mod seen;
 pub mod settings;
 pub mod settle;
@@ -35,10 +38,11 @@ use crate::wire::ask::RouteAsk;
 use crate::wire::refusal::{Refusal, RefusalWord};
 use crate::wire::rtjson::{Document, Target};
 use crate::wire::token::{Token, lease_id, sticky_id};
+use arc_swap::{ArcSwap, Guard};
 use decision::{Decision, Outcome};
+use live::{Live, Wanted};
 use seen::{Pool, Seen};
 use settings::Settings;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,9 +50,11 @@ use tracing::{debug, info, warn};
 
 /// Answers lookups. One in a process; share it by `Arc`.
 pub struct Dispatcher {
-    settings: Settings,
+    live: ArcSwap<Live>,
+    wanted: tokio::sync::Mutex<Wanted>,
+    /// The nodes of the file are in the store.
+    seeded: AtomicBool,
     store: Arc<dyn Store>,
-    pools: BTreeMap<PoolId, Arc<Pool>>,
     decisions: decision::Ring,
     metrics: Arc<Metrics>,
     /// This instance is the steward, as far as it knows.
@@ -67,11 +73,11 @@ pub struct Routed {
 }
 
 /// What came of asking one pool.
-enum Chosen<'a> {
+enum Chosen {
     /// These targets of it.
     Here(Vec<Slot>, Outcome),
     /// This pool answers.
-    Overflow(&'a Arc<Pool>),
+    Overflow(Arc<Pool>),
 }
 
 /// A target of a route.
@@ -86,16 +92,28 @@ pub struct NamedTarget {
 impl Dispatcher {
     /// Makes a dispatcher over a store. [`Dispatcher::start`] reads and seeds the pools.
     pub fn new(settings: Settings, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Arc<Dispatcher> {
-        let patience = Duration::from_millis(settings.pick_deadline_ms);
-        let pool = |(id, p)| (PoolId::clone(id), Pool::new(id, p, patience, store.clone(), metrics.clone()));
-        let pools = settings.pools.iter().map(pool).collect();
         let decisions = decision::Ring::new(settings.decisions_kept);
-        Arc::new(Dispatcher { pools, decisions, settings, store, metrics, steward: AtomicBool::new(false) })
+        let live = Live::new(settings, |id, settings, patience| {
+            Pool::new(id, settings, patience, store.clone(), metrics.clone())
+        });
+        Arc::new(Dispatcher {
+            live: ArcSwap::from_pointee(live),
+            wanted: tokio::sync::Mutex::default(),
+            seeded: AtomicBool::new(false),
+            decisions,
+            store,
+            metrics,
+            steward: AtomicBool::new(false),
+        })
     }
 
-    /// What the configuration said.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// What the configuration said last.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.live().settings.clone()
+    }
+
+    fn live(&self) -> Guard<Arc<Live>> {
+        self.live.load()
     }
 
     /// What is counted.
@@ -114,14 +132,15 @@ impl Dispatcher {
     }
 
     /// All pools of the configuration.
-    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.pools.values()
+    pub fn pools(&self) -> impl Iterator<Item = Arc<Pool>> + use<> {
+        self.live().pools.values().cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// The pool of this name, or the first of the configuration.
-    pub fn pool(&self, name: Option<&PoolId>) -> Result<&Arc<Pool>, Refusal> {
-        let name = name.unwrap_or(&self.settings.default_pool);
-        self.pools.get(name).ok_or_else(|| Refusal::no_pool(name.as_str()))
+    pub fn pool(&self, name: Option<&PoolId>) -> Result<Arc<Pool>, Refusal> {
+        let live = self.live();
+        let name = name.unwrap_or(&live.settings.default_pool);
+        live.pools.get(name).cloned().ok_or_else(|| Refusal::no_pool(name.as_str()))
     }
 
     /// Answers a lookup, and leases the first target. The same lookup again has the same answer.
@@ -141,13 +160,14 @@ impl Dispatcher {
     async fn answer(&self, ask: &RouteAsk, via: &'static str, documented: bool) -> Result<Routed, Refusal> {
         let clock = Stopwatch::start();
         let answered = self.route_in_pool(ask, &clock, documented).await;
-        let pool = ask.pool.as_ref().unwrap_or(&self.settings.default_pool).as_str();
+        let live = self.live();
+        let pool = ask.pool.as_ref().unwrap_or(&live.settings.default_pool).as_str();
         let result = match &answered {
             Ok(routed) => routed.decision.outcome.as_str(),
             Err(refusal) => decision::result_word(refusal.word),
         };
         // A name that no pool has must not make a line of its own in the metrics.
-        let known = if self.pools.keys().any(|id| id.as_str() == pool) { pool } else { "" };
+        let known = if live.pools.keys().any(|id| id.as_str() == pool) { pool } else { "" };
         self.metrics.lookup(known, result, via, clock.elapsed());
         answered
     }
@@ -159,11 +179,11 @@ impl Dispatcher {
         documented: bool,
     ) -> Result<Routed, Refusal> {
         let first = self.pool_for(ask)?;
-        let mut pool = first;
+        let mut pool = first.clone();
         let (lookup, seen, lease, targets, outcome) = loop {
-            let (lookup, seen) = (self.lookup(ask, pool), pool.seen());
+            let (lookup, seen) = (self.lookup(ask, &pool), pool.seen());
             let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
-            match self.choose(ask, pool, &seen, &lookup, lease).await {
+            match self.choose(ask, &pool, &seen, &lookup, lease).await {
                 Ok(Chosen::Here(targets, outcome)) => break (lookup, seen, lease, targets, outcome),
                 Ok(Chosen::Overflow(next)) => {
                     debug!(call_id = %ask.call_id, pool = %pool.id, into = %next.id, "overflows");
@@ -172,8 +192,8 @@ impl Dispatcher {
                 }
                 Err(why) => {
                     // The pool that was asked speaks to the caller, whichever pool had the last word.
-                    let refusal = self.refusal(first, why, &lookup, ask);
-                    self.keep(ask, pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
+                    let refusal = self.refusal(&first, why, &lookup, ask);
+                    self.keep(ask, &pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
                     if let NoPick::Limit { tenant, reached } = why {
                         self.metrics.admission().refused(pool.id.as_str(), tenant, reached.as_str());
                     }
@@ -189,28 +209,29 @@ impl Dispatcher {
             // Somebody added a node a moment ago: look again before naming it. If that fails, the ones that are known remain.
             let _ = pool.refresh().await;
         }
-        let Some((document, named)) = self.document(ask, pool, lease, &targets, outcome, documented) else {
-            return Err(self.refusal(first, NoPick::NoNode, &lookup, ask));
+        let Some((document, named)) = self.document(ask, &pool, lease, &targets, outcome, documented) else {
+            return Err(self.refusal(&first, NoPick::NoNode, &lookup, ask));
         };
-        let decision = self.keep(ask, pool, &lookup, lease, &targets, outcome, clock);
+        let decision = self.keep(ask, &pool, &lookup, lease, &targets, outcome, clock);
         debug!(call_id = %ask.call_id, %lease, pool = %pool.id, node = decision.first_node(), outcome = outcome.as_str(), "routed");
         Ok(Routed { document, targets: named, decision })
     }
 
     /// Asks the store; without an answer that can be believed, chooses here.
-    async fn choose<'a>(
-        &'a self,
+    async fn choose(
+        &self,
         ask: &RouteAsk,
         pool: &Pool,
         seen: &Seen,
         lookup: &Lookup,
         lease: LeaseId,
-    ) -> Result<Chosen<'a>, NoPick> {
+    ) -> Result<Chosen, NoPick> {
         let rules = &pool.settings.rules.choose;
         let fallbacks = seen.ranked(lookup, rules).order.clone();
         let mut pick = Pick { fallbacks, ..self.wish(ask, pool, lookup, lease) };
         let overflow = self.overflow(pool, lookup);
-        let (clock, deadline) = (Stopwatch::start(), Duration::from_millis(self.settings.pick_deadline_ms));
+        let (clock, deadline) =
+            (Stopwatch::start(), Duration::from_millis(self.live().settings.pick_deadline_ms));
         let left = || deadline.saturating_sub(clock.elapsed());
         let mut said = pool.pick(pick.clone(), deadline).await;
         if matches!(said, Ok(Answer::Refused(NoPick::Full))) && pool.make_room(left()).await {
@@ -259,9 +280,9 @@ impl Dispatcher {
     }
 
     /// Where a lookup goes that this pool refuses.
-    fn overflow(&self, pool: &Pool, lookup: &Lookup) -> Option<&Arc<Pool>> {
+    fn overflow(&self, pool: &Pool, lookup: &Lookup) -> Option<Arc<Pool>> {
         let next = pool.settings.overflow.as_ref().filter(|_| lookup.kind != Kind::Agent)?;
-        self.pools.get(next)
+        self.live().pools.get(next).cloned()
     }
 
     fn remember(&self, pool: &Pool, lease: LeaseId, targets: &[Slot]) {
@@ -273,20 +294,20 @@ impl Dispatcher {
     pub async fn explain(&self, ask: &RouteAsk) -> Result<Decision, Refusal> {
         let clock = Stopwatch::start();
         let first = self.pool_for(ask)?;
-        let mut pool = first;
+        let mut pool = first.clone();
         let (lookup, fresh, seen, mut picked) = loop {
-            let lookup = self.lookup(ask, pool);
+            let lookup = self.lookup(ask, &pool);
             // The newest view that is to be had; the last one while the store is away.
             let fresh = !pool.is_cut_off() && pool.refresh().await.is_ok();
             let seen = pool.seen();
             let picked = crate::domain::pool::pick(&seen.view.loaded, &lookup, &pool.settings.rules.choose);
-            match (&picked.targets, self.overflow(pool, &lookup)) {
+            match (&picked.targets, self.overflow(&pool, &lookup)) {
                 (Err(_), Some(next)) => pool = next,
                 (Ok(_), _) | (_, None) => break (lookup, fresh, seen, picked),
             }
         };
         let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
-        if let Some(reached) = self.limit_reached(ask, pool, &lookup, lease).await {
+        if let Some(reached) = self.limit_reached(ask, &pool, &lookup, lease).await {
             picked.targets = Err(reached);
         }
         let (targets, outcome) = match &picked.targets {
@@ -295,9 +316,9 @@ impl Dispatcher {
                     order.iter().filter_map(|i| seen.view.loaded.get(*i)).map(|n| n.node.slot).collect();
                 (slots, if fresh { Outcome::Routed } else { Outcome::Degraded })
             }
-            Err(why) => (Vec::new(), Outcome::Refused(self.refusal(first, *why, &lookup, ask).word)),
+            Err(why) => (Vec::new(), Outcome::Refused(self.refusal(&first, *why, &lookup, ask).word)),
         };
-        let mut decision = self.decide(ask, pool, &lookup, lease, &targets, outcome, &clock);
+        let mut decision = self.decide(ask, &pool, &lookup, lease, &targets, outcome, &clock);
         decision.dry = true;
         decision.nodes =
             Some(decision::table(&seen.view, &picked.verdicts, &lookup, &pool.settings.rules.choose));
@@ -327,14 +348,14 @@ impl Dispatcher {
     /// The decision that was made for this Call-ID, if this instance made it and still has it.
     pub fn decision(&self, call_id: &str) -> Result<Arc<Decision>, Refusal> {
         self.decisions.get(call_id).ok_or_else(|| {
-            let kept = self.settings.decisions_kept;
+            let kept = self.live().settings.decisions_kept;
             Refusal::unknown(format!(
                 "this instance has no decision for that Call-ID; it keeps the last {kept}"
             ))
         })
     }
 
-    fn pool_for(&self, ask: &RouteAsk) -> Result<&Arc<Pool>, Refusal> {
+    fn pool_for(&self, ask: &RouteAsk) -> Result<Arc<Pool>, Refusal> {
         match self.pool(ask.pool.as_ref()) {
             // An emergency call is not refused because a script names a pool that is not there.
             Err(_) if self.is_emergency(ask) => self.pool(None),
@@ -345,13 +366,13 @@ impl Dispatcher {
     fn is_emergency(&self, ask: &RouteAsk) -> bool {
         let uri = &ask.request_uri;
         ask.kind != Kind::Agent
-            && (uri.is_emergency_urn() || self.settings.emergency_numbers.contains(uri.subject()))
+            && (uri.is_emergency_urn() || self.live().settings.emergency_numbers.contains(uri.subject()))
     }
 
     fn lookup(&self, ask: &RouteAsk, pool: &Pool) -> Lookup {
         Lookup {
             kind: ask.kind,
-            zone: ask.zone.clone().or_else(|| self.settings.zone.clone()),
+            zone: ask.zone.clone().or_else(|| self.live().settings.zone.clone()),
             tags: ask.tags.clone(),
             exclude: ask.exclude.clone(),
             node: ask.node.clone(),
@@ -400,14 +421,14 @@ impl Dispatcher {
         outcome: Outcome,
         documented: bool,
     ) -> Option<(String, Vec<NamedTarget>)> {
-        let seen = pool.seen();
+        let (live, seen) = (self.live(), pool.seen());
         let issued = seen.store_clock();
         // The index in `routes` is the attempt, so a slot that was not seen yet ends the list rather than leave a gap.
         let nodes: Vec<Arc<Node>> =
             slots.iter().map_while(|s| seen.view.at_slot(*s)).map(|n| n.node.clone()).collect();
         let token = |(attempt, node): (u8, &Arc<Node>)| {
             Token { pool: pool.id.clone(), node: node.id.clone(), lease, attempt, issued }
-                .sign(&self.settings.secret)
+                .sign(&live.settings.secret)
         };
         let tokens: Vec<String> = (0u8..).zip(&nodes).map(token).collect();
         let mut targets = Vec::with_capacity(nodes.len());

@@ -6,6 +6,7 @@
 use super::registration;
 use super::seen::Pool;
 use crate::config::{Config, NodeConfig};
+use crate::domain::discovery;
 use crate::domain::health::Health;
 use crate::domain::id::{NodeId, PoolId, Slot, Tag, Zone};
 use crate::domain::node::{CAPACITY_MAX, Node, NodeState};
@@ -53,6 +54,56 @@ pub struct NodeDef {
     pub tags: BTreeSet<Tag>,
     /// What it is asked to do.
     pub state: NodeState,
+}
+
+/// What became of a node by the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The pool.
+    pub pool: PoolId,
+    /// The node.
+    pub node: NodeId,
+    /// What became of it.
+    pub done: Done,
+}
+
+impl Step {
+    pub(super) fn added(pool: &PoolId, node: &NodeId) -> Step {
+        Step { pool: pool.clone(), node: node.clone(), done: Done::Added }
+    }
+}
+
+/// What became of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It is new.
+    Added,
+    /// The file defines it in another way than before.
+    Changed,
+    /// The file names it no more.
+    Drained,
+    /// The file names it no more, and the DNS is asked: its next answer decides.
+    Discovery,
+}
+
+impl Done {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Done::Added => "added",
+            Done::Changed => "changed",
+            Done::Drained => "drained",
+            Done::Discovery => "discovery",
+        }
+    }
+}
+
+/// Nodes of a pool that the file names no more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gone {
+    pub ids: BTreeSet<NodeId>,
+    /// The pool is looked up in the DNS.
+    pub to_discovery: bool,
 }
 
 impl NodeDef {
@@ -164,18 +215,28 @@ impl Pool {
         Err(NodeError::Busy(self.id.clone()))
     }
 
-    /// Puts the nodes of the configuration file into the store, where they are new or were changed in the file.
-    pub(super) async fn seed(&self, file: &[NodeDef]) -> Result<(), StoreError> {
+    /// Puts the nodes of the configuration file into the store, where they are new or were changed in the file, and drains those
+    /// that it names no more. What was done.
+    pub(super) async fn seed(&self, file: &[NodeDef], gone: &Gone) -> Result<Vec<Step>, StoreError> {
         let _one_at_a_time = self.changing.lock().await;
+        let mut done = Vec::new();
         for _ in 0..TRIES {
             let view = self.look().await?;
-            let Some(nodes) = merge(&view, file) else { break };
+            let Some(nodes) = merge_all(&view, file, gone) else { break };
             if let Written::Done(version) = self.write(&view, &nodes).await? {
                 info!(pool = %self.id, version, nodes = nodes.len(), "nodes of the file are in the store");
+                done = steps(&self.id, &view.nodes, &nodes);
                 break;
             }
         }
-        self.refresh().await.map(|_| ())
+        self.refresh().await?;
+        Ok(done)
+    }
+
+    /// What [`Pool::seed`] would do, as far as the last view tells.
+    pub(super) fn would_seed(&self, file: &[NodeDef], gone: &Gone) -> Vec<Step> {
+        let view = &self.seen().view;
+        merge_all(view, file, gone).map_or_else(Vec::new, |nodes| steps(&self.id, &view.nodes, &nodes))
     }
 
     /// Takes the file's word for the pool, where nothing better was ever seen.
@@ -268,6 +329,51 @@ fn digest_after(record: &NodeRecord, said: Option<NodeState>) -> Option<String> 
     }
 }
 
+/// The same, and the nodes drained that the file names no more; `None`: nothing is new.
+fn merge_all(view: &View, file: &[NodeDef], gone: &Gone) -> Option<Vec<NodeRecord>> {
+    let mut nodes = merge(view, file).unwrap_or_else(|| view.nodes.clone());
+    drain(&mut nodes, gone, view.at);
+    (nodes != view.nodes || view.version == 0).then_some(nodes)
+}
+
+/// Nodes that the file names no more take no new calls, and are nobody's: written again, they are new. Where the DNS is asked they are
+/// discovery's. Those that an operator or discovery has meanwhile are left alone.
+fn drain(nodes: &mut [NodeRecord], gone: &Gone, now: EpochMs) {
+    for record in nodes.iter_mut().filter(|r| gone.ids.contains(&r.node.id)) {
+        let marked = super::discovery::mark(record).is_some() || registration::mark(record).is_some();
+        let of_file = record.file_digest.is_some() && !marked;
+        if !of_file {
+            continue;
+        }
+        // Where the DNS is asked its next answer decides: it may name the same place.
+        if gone.to_discovery && record.node.state != NodeState::Removed {
+            let named = discovery::Mark { standing: discovery::Standing::Named, digest: 0 };
+            record.file_digest = Some(named.to_string());
+            continue;
+        }
+        record.file_digest = None;
+        if record.node.state == NodeState::Active {
+            Arc::make_mut(&mut record.node).state = NodeState::Draining;
+            record.since = now;
+        }
+    }
+}
+
+/// What lies between two states of a pool's records.
+fn steps(pool: &PoolId, before: &[NodeRecord], after: &[NodeRecord]) -> Vec<Step> {
+    let before: BTreeMap<&NodeId, &NodeRecord> = before.iter().map(|r| (&r.node.id, r)).collect();
+    let done = |new: &NodeRecord| match before.get(&new.node.id) {
+        Some(old) if *old == new => None,
+        Some(old) if old.file_digest.is_some() && new.file_digest.is_none() => Some(Done::Drained),
+        Some(old) if super::discovery::mark(old) != super::discovery::mark(new) => Some(Done::Discovery),
+        Some(_) => Some(Done::Changed),
+        None => Some(Done::Added),
+    };
+    let step =
+        |new: &NodeRecord| Some(Step { pool: pool.clone(), node: new.node.id.clone(), done: done(new)? });
+    after.iter().filter_map(step).collect()
+}
+
 fn well(nodes: &mut [NodeRecord], id: &NodeId) {
     for record in nodes.iter_mut().filter(|r| r.node.id == *id) {
         Arc::make_mut(&mut record.node).health = Health::default();
@@ -301,12 +407,20 @@ pub(super) fn put(
         *record = NodeRecord { node, file_digest: digest(record), since };
         return Ok(());
     }
-    let taken: BTreeSet<Slot> = nodes.iter().map(|r| r.node.slot).collect();
-    let slot = (0..Slot::COUNT).map(Slot).find(|s| !taken.contains(s)).ok_or(NodeError::TooMany)?;
+    let slot = free_slot(nodes).ok_or(NodeError::TooMany)?;
     let fresh = NodeRecord { node: def.at(slot, Health::default()), file_digest: None, since: now };
     let file_digest = digest(&fresh);
     nodes.push(NodeRecord { file_digest, ..fresh });
     Ok(())
+}
+
+/// The least slot that nobody has. Records stand in the order of their slots most times: sorting them is quick then.
+fn free_slot(nodes: &[NodeRecord]) -> Option<Slot> {
+    let mut taken: Vec<u16> = nodes.iter().map(|r| r.node.slot.0).collect();
+    taken.sort_unstable();
+    let gap = (0..).zip(&taken).find(|(free, taken)| free != *taken).map(|(free, _)| free);
+    let free = gap.or_else(|| u16::try_from(taken.len()).ok())?;
+    (free < Slot::COUNT).then_some(Slot(free))
 }
 
 #[cfg(test)]
@@ -360,6 +474,33 @@ mod tests {
         assert_eq!((again[2].node.slot, again[0].node.state), (Slot(2), NodeState::Removed));
         let back = change(&removed, &NodeChange::Add(def("a", "sip:10.0.0.9"))).unwrap();
         assert_eq!((back.len(), back[0].node.slot, back[0].node.state), (2, Slot(0), NodeState::Active));
+    }
+
+    #[test]
+    fn the_least_free_slot_is_taken_until_there_is_none() {
+        let many =
+            |n: u32| (0..n).map(|n| def(&format!("n{n}"), &format!("sip:127.0.{}.{}", n / 250, n % 250)));
+        let full: Vec<NodeDef> = many(u32::from(Slot::COUNT)).collect();
+        let mut nodes = merge(&View::empty(), &full).unwrap();
+        assert_eq!(nodes.len(), usize::from(Slot::COUNT));
+        assert_eq!(free_slot(&nodes), None);
+        let gone = nodes.remove(7);
+        nodes.reverse();
+        assert_eq!((free_slot(&nodes), free_slot(&[])), (Some(gone.node.slot), Some(Slot(0))));
+    }
+
+    #[test]
+    fn what_the_file_names_no_more_drains_unless_it_is_somebody_elses() {
+        let gone = |to_discovery| Gone { ids: ["b".parse().unwrap()].into(), to_discovery };
+        let before = seeded(3);
+        let drained = merge_all(&before, &[def("a", "sip:10.0.0.1")], &gone(false)).unwrap();
+        let b = &drained[1];
+        assert_eq!((b.node.state, &b.file_digest, b.since), (NodeState::Draining, &None, EpochMs(77)));
+        assert_eq!(merge_all(&view(drained, 3), &[], &gone(false)), None, "once");
+        let handed = merge_all(&before, &[], &gone(true)).unwrap();
+        assert_eq!(handed[1].node.state, NodeState::Active);
+        assert!(super::super::discovery::mark(&handed[1]).is_some());
+        assert_eq!(merge_all(&view(handed, 3), &[], &gone(false)), None, "discovery's by now");
     }
 
     #[test]

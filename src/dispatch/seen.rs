@@ -4,7 +4,7 @@ use super::batch::{Batcher, Run};
 use super::degraded::Degraded;
 use super::health::Watches;
 use super::ledger::Ledger;
-use super::line::{Line, within};
+use super::line::{Line, Terms, within};
 use super::registration::Registry;
 use super::settings::PoolSettings;
 use crate::clock::{self, Stopwatch};
@@ -28,24 +28,25 @@ const SHAPES_MAX: usize = 64;
 /// How often a full pool is swept because a lookup is refused.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
-/// One pool of the configuration.
+/// One pool of the configuration. Clones differ in their settings at most: all of them know the same, and ask over the same line.
+#[derive(Clone)]
 pub struct Pool {
     /// Its name.
     pub id: PoolId,
     /// Its settings.
     pub settings: PoolSettings,
     /// Answers while the store is away.
-    pub degraded: Degraded,
+    pub degraded: Arc<Degraded>,
     /// What was noticed of its nodes.
-    pub(super) watches: Watches,
+    pub(super) watches: Arc<Watches>,
     /// What the steward knows of its heartbeats.
-    pub(super) registry: Registry,
+    pub(super) registry: Arc<Registry>,
     /// The leases that this instance answered for.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     line: Arc<Line>,
     seen: Arc<ArcSwap<Seen>>,
     /// One change of the definitions, or one new view, at a time.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     picks: Batcher<PickRun>,
     settles: Batcher<SettleRun>,
 }
@@ -59,20 +60,30 @@ impl Pool {
         metrics: Arc<Metrics>,
     ) -> Arc<Pool> {
         let seen = Arc::new(ArcSwap::from_pointee(Seen::new(View::empty())));
-        let line = Line::new(id, settings, patience, store, metrics, seen.clone());
+        let terms = Terms { rules: settings.rules, patience };
+        let line = Line::new(id, terms, store, metrics, seen.clone());
         Arc::new(Pool {
             id: id.clone(),
             settings: settings.clone(),
-            degraded: Degraded::default(),
-            watches: Watches::default(),
-            registry: Registry::default(),
-            ledger: Ledger::default(),
+            degraded: Arc::default(),
+            watches: Arc::default(),
+            ledger: Arc::default(),
+            registry: Arc::default(),
             picks: Batcher::new(PickRun(line.clone())),
             settles: Batcher::new(SettleRun(line.clone())),
             line,
             seen,
-            changing: tokio::sync::Mutex::new(()),
+            changing: Arc::default(),
         })
+    }
+
+    /// The same pool with other settings. What it knows and what is under way is shared.
+    pub(super) fn with_settings(&self, settings: &PoolSettings, patience: Duration) -> Arc<Pool> {
+        self.line.set_terms(Terms { rules: settings.rules, patience });
+        if settings.rules != self.settings.rules {
+            self.seen().forget_rankings();
+        }
+        Arc::new(Pool { settings: settings.clone(), ..self.clone() })
     }
 
     /// What was last seen.
@@ -194,6 +205,11 @@ impl Seen {
         self.view.version == 0 && !self.view.nodes.is_empty()
     }
 
+    /// They were made by other rules.
+    fn forget_rankings(&self) {
+        self.ranked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Ranks the nodes for a lookup; worked out once a view for each sort of lookup.
     pub fn ranked(&self, lookup: &Lookup, rules: &Rules) -> Arc<Ranked> {
         let mut ranked = self.ranked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,8 +259,8 @@ impl Run for PickRun {
         let line = &self.0;
         line.check("pick")?;
         line.metrics.batch("pick", batch.len());
-        let seen = line.seen.load_full();
-        let work = line.store.pick(&line.id, &line.settings.rules, &seen.view, &batch);
+        let (seen, rules) = (line.seen.load_full(), line.rules());
+        let work = line.store.pick(&line.id, &rules, &seen.view, &batch);
         line.observe("pick", line.patience(), work).await
     }
 }
@@ -260,8 +276,8 @@ impl Run for SettleRun {
         let line = &self.0;
         line.check("settle")?;
         line.metrics.batch("settle", batch.len());
-        let seen = line.seen.load_full();
-        let work = line.store.settle(&line.id, &line.settings.rules, &seen.view, &batch);
+        let (seen, rules) = (line.seen.load_full(), line.rules());
+        let work = line.store.settle(&line.id, &rules, &seen.view, &batch);
         line.observe("settle", line.patience() * 2, work).await
     }
 }

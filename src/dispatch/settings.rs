@@ -1,6 +1,6 @@
 //! What the configuration says to the dispatcher, checked and in the types that it works with.
 
-use crate::config::{Config, PoolConfig, RegisterConfig};
+use crate::config::{Config, PoolConfig, Redirect, RegisterConfig};
 use crate::domain::admission::Limits;
 use crate::domain::health::HealthRules;
 use crate::domain::id::{PoolId, Zone};
@@ -26,6 +26,8 @@ pub struct Settings {
     pub emergency_numbers: BTreeSet<String>,
     /// The pool of lookups that name none.
     pub default_pool: PoolId,
+    /// Who may ask over SIP, and for what.
+    pub redirect: Redirect,
     /// All pools.
     pub pools: BTreeMap<PoolId, PoolSettings>,
 }
@@ -58,6 +60,8 @@ pub struct PoolSettings {
     pub register: Option<RegisterConfig>,
     /// What is added to each route.
     pub extras: RouteExtras,
+    /// Its nodes are looked up in the DNS too.
+    pub discovered: bool,
 }
 
 /// The configuration does not fit.
@@ -86,6 +90,7 @@ impl Settings {
             decisions_kept: config.dispatch.decisions_kept,
             emergency_numbers: config.emergency_numbers.clone(),
             default_pool: first.name.clone(),
+            redirect: config.redirect.clone(),
             pools,
         })
     }
@@ -116,6 +121,7 @@ impl PoolSettings {
                 path: optional("path", &route.path)?,
                 headers: route.headers.iter().map(header).collect::<Result<_, _>>()?,
             },
+            discovered: pool.discover.is_some(),
         })
     }
 }

@@ -60,13 +60,13 @@ impl Dispatcher {
     /// Applies a verb to the lease that a token names.
     pub async fn settle(&self, verb: Verb, token: &str, ask: BranchAsk) -> Result<Report, SettleError> {
         let refused = |refusal| SettleError::Refused(refusal);
-        let token = Token::verify(token, &self.settings.secret)
+        let token = Token::verify(token, &self.live().settings.secret)
             .map_err(|e| refused(Refusal::bad_token(&e.to_string())))
             .inspect_err(|_| self.metrics.settle(verb.as_str(), "badtoken"))?;
-        let pool = self.pool(Some(&token.pool)).map_err(refused)?;
+        let pool = &self.pool_of_lease(&token.pool).map_err(refused)?;
         let applied = self.verb(verb, &token, ask, pool);
         let one = SettleOne { lease: token.lease, verb: applied.clone() };
-        let deadline = Duration::from_millis(self.settings.settle_deadline_ms());
+        let deadline = Duration::from_millis(self.live().settings.settle_deadline_ms());
         let settled = pool.settle(one, deadline).await;
         let (said, life) = (settled.as_ref().ok(), pool.settings.rules.life);
         self.metrics.ledger_dropped(pool.ledger.told(token.lease, &applied, said, life, clock::wall()));

@@ -44,28 +44,23 @@ impl Dispatcher {
     /// Reads the pools and puts the nodes of the configuration into the store. While the store is away this fails: lookups are
     /// answered from the nodes of the file then, and [`Dispatcher::watch`] tries again.
     pub async fn start(&self, from_file: &nodes::FileNodes) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for pool in self.pools() {
-            let file = from_file.get(&pool.id).map_or(&[][..], Vec::as_slice);
-            if let Err(error) = pool.seed(file).await {
-                pool.assume(file);
-                result = Err(error);
-            }
-        }
-        result
+        self.want(from_file.clone()).await;
+        self.seed_wanted().await
     }
 
     /// Looks after the pools until the task is dropped.
-    pub async fn watch(self: Arc<Self>, from_file: nodes::FileNodes, mut seeded: bool) {
+    pub async fn watch(self: Arc<Self>, from_file: nodes::FileNodes, seeded: bool) {
+        self.want_first(from_file, seeded).await;
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut away: Option<&'static str> = (!seeded).then_some("away");
+        let mut away: Option<&'static str> = (!self.is_seeded()).then_some("away");
         let mut sweep_now = false;
         let mut counted = Stopwatch::start();
         loop {
             tick.tick().await;
             sweep_now = !sweep_now;
-            let result = if seeded { self.round(sweep_now).await } else { self.start(&from_file).await };
+            let result =
+                if self.is_seeded() { self.round(sweep_now).await } else { self.seed_wanted().await };
             // The store was away from the last look, or before it, up to this one.
             let since = std::mem::replace(&mut counted, Stopwatch::start());
             if away.is_some() {
@@ -76,7 +71,7 @@ impl Dispatcher {
                     if away.is_some() {
                         info!(store = self.store.kind(), "the store is back");
                     }
-                    (away, seeded) = (None, true);
+                    away = None;
                 }
                 Err(error) => {
                     // Once for each sort of trouble, not twice a second.
@@ -90,7 +85,8 @@ impl Dispatcher {
     }
 
     async fn round(&self, sweep: bool) -> Result<(), StoreError> {
-        for pool in self.pools() {
+        self.forget_left();
+        for pool in self.all_pools() {
             pool.catch_up().await?;
             pool.count_registered();
             pool.adopt().await?;
@@ -103,11 +99,11 @@ impl Dispatcher {
         for pool in self.pools() {
             pool.count_limits().await?;
         }
-        let holds = self.store.hold_steward(&self.settings.instance, STEWARD_MS).await;
+        let holds = self.store.hold_steward(&self.settings().instance, STEWARD_MS).await;
         self.steward.store(matches!(holds, Ok(true)), Ordering::Relaxed);
         if holds? {
-            for pool in self.pools() {
-                self.sweep(pool).await?;
+            for pool in self.all_pools() {
+                self.sweep(&pool).await?;
                 pool.pass_silence().await?;
                 pool.purge().await?;
                 pool.pass().await?;

@@ -100,6 +100,21 @@ struct FailBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ReloadBody {
+    check: Option<bool>,
+}
+
+/// Reads the body of `reload`: whether only to tell what would be changed. Nothing at all stands for `{}`.
+pub fn reload_check(body: &[u8]) -> Result<bool, BadRequest> {
+    if body.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    let ReloadBody { check } = read(body)?;
+    Ok(check.unwrap_or(false))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DoneBody {
     token: Option<String>,
 }

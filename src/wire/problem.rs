@@ -114,6 +114,10 @@ pub enum Trouble {
     Owned,
     /// Others keep changing the pool.
     Busy,
+    /// The configuration file is wrong.
+    BadFile,
+    /// There is no configuration file to read again.
+    NoFile,
 }
 
 impl Trouble {
@@ -137,6 +141,8 @@ impl Trouble {
             Trouble::NotOpen => "NOTOPEN",
             Trouble::Owned => "OWNED",
             Trouble::Busy => "BUSY",
+            Trouble::BadFile => "BADFILE",
+            Trouble::NoFile => "NOFILE",
         }
     }
 
@@ -148,9 +154,15 @@ impl Trouble {
             Trouble::NoPath | Trouble::NotThere => 404,
             Trouble::Method => 405,
             Trouble::Slow => 408,
-            Trouble::SameId | Trouble::SameUri | Trouble::Loaded | Trouble::TooMany | Trouble::Owned => 409,
+            Trouble::SameId
+            | Trouble::SameUri
+            | Trouble::Loaded
+            | Trouble::TooMany
+            | Trouble::Owned
+            | Trouble::NoFile => 409,
             Trouble::TooLarge => 413,
             Trouble::MediaType => 415,
+            Trouble::BadFile => 422,
             Trouble::Store | Trouble::NotReady | Trouble::Busy => 503,
         }
     }
@@ -178,6 +190,8 @@ impl Trouble {
             Trouble::NotOpen => "the pool takes no nodes that register themselves",
             Trouble::Owned => "the node belongs to somebody else",
             Trouble::Busy => "others keep changing the pool",
+            Trouble::BadFile => "the configuration file is wrong",
+            Trouble::NoFile => "there is no configuration file to read again",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! docs/configuration.md says what the program does: its keys, defaults and limits are tried.
 
-use crate::text::{BARE, FULL, get, known, leaves, only_problem, parse, set};
+use crate::text::{BARE, FULL, get, known, leaves, only_problem, parse, set, without};
+use mqs::config::{Changes, Config};
 use std::collections::{BTreeMap, BTreeSet};
+
+const RELOAD: &str = "## Changing it while it runs";
 
 const DOCS: &str = include_str!("../../docs/configuration.md");
 
@@ -60,6 +63,72 @@ fn documented_limits_are_the_limits() {
     assert!(tried >= 17, "only {tried} limits tried");
 }
 
+/// What the section on reloads says of each key: whether one applies it.
+fn by_a_reload() -> BTreeMap<String, bool> {
+    let section = DOCS.split_once(RELOAD).unwrap().1.split_once("\n## ").unwrap().0;
+    let (mut said, mut applied) = (BTreeMap::new(), true);
+    for line in section.lines().filter(|line| line.starts_with("| ")) {
+        applied &= !line.contains("needs a restart |");
+        let keys = line.trim_start_matches("| ").split(" |").next().unwrap();
+        for key in keys.split('`').skip(1).step_by(2) {
+            assert!(said.insert(key.to_owned(), applied).is_none(), "{key} twice");
+        }
+    }
+    said
+}
+
+/// The full example, and the same with this one key otherwise.
+fn otherwise(table: &str, key: &str) -> (Config, Config) {
+    let value = get(FULL, table, key).unwrap();
+    let number = value.parse::<i64>().ok();
+    let numbers = number.into_iter().flat_map(|n| [(n + 1).to_string(), (n - 1).to_string()]);
+    let words = [
+        "0.6",
+        "\"b\"",
+        "\"/x\"",
+        "\"json\"",
+        "\"debug\"",
+        "\"capacity\"",
+        "\"ipv4\"",
+        "\"0600\"",
+        "\"sip:x.example.com\"",
+    ];
+    let others = ["\"rediss://mqs@127.0.0.2:6379/0\"", "[]", "[\"192.0.2.12\"]"];
+    let texts = numbers.chain(words.into_iter().chain(others).map(String::from));
+    let texts = texts.map(|other| set(FULL, table, key, &other)).chain([without(FULL, table, key)]);
+    let full = parse(FULL);
+    let differs = |text: String| Config::parse(&text, "").ok().filter(|config| *config != full);
+    let other = texts.filter_map(differs).next();
+    (full.clone(), other.unwrap_or_else(|| panic!("nothing else can be written for {table}.{key}")))
+}
+
+#[test]
+fn the_section_on_reloads_has_every_key_and_says_of_each_what_is_done() {
+    let mut said = by_a_reload();
+    for (table, key) in leaves() {
+        let way = if table.is_empty() { key.clone() } else { format!("{table}.{key}") };
+        let applied = said.remove(&way).unwrap_or_else(|| panic!("{way} is missing"));
+        // Nodes are told otherwise, and the file with the password is not read here.
+        if table == "pool.node" || ["pool.name", "store.password_file"].contains(&way.as_str()) {
+            continue;
+        }
+        let (before, after) = otherwise(&table, &key);
+        let changes = Changes::between(&before, &after);
+        let told = match way.strip_prefix("pool.") {
+            Some(_) if ["pool.limit", "pool.each_tenant", "pool.tenant"].contains(&table.as_str()) => {
+                table.replace("pool.", "pool.default.")
+            }
+            Some(rest) => format!("pool.default.{rest}"),
+            None if table == "listen.tls" => table,
+            None => way,
+        };
+        let (of_one, of_other) =
+            if applied { (changes.applied, changes.restart) } else { (changes.restart, changes.applied) };
+        assert_eq!((of_one, of_other), (vec![told], Vec::new()));
+    }
+    assert!(said.is_empty(), "no such keys: {said:?}");
+}
+
 /// A row of a table of keys in docs/configuration.md.
 struct Row {
     table: String,
@@ -71,7 +140,7 @@ struct Row {
 fn rows() -> Vec<Row> {
     let mut table = None;
     let mut rows = Vec::new();
-    for line in DOCS.lines() {
+    for line in DOCS.lines().take_while(|line| *line != RELOAD) {
         if let Some(heading) = line.strip_prefix("## ") {
             let name = heading.trim_matches(['`', '[', ']']);
             table = Some(if heading == "Top level" { String::new() } else { name.to_owned() });

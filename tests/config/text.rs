@@ -140,6 +140,14 @@ pub fn set(text: &str, table: &str, key: &str, value: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The text without this key in the first table of this name.
+pub fn without(text: &str, table: &str, key: &str) -> String {
+    let (from, to) = span_of(text, table);
+    let is_it = |at: usize, line: &str| (from..to).contains(&at) && line.starts_with(&format!("{key} = "));
+    let kept = text.lines().enumerate().filter(|(at, line)| !is_it(*at, line));
+    kept.map(|(_, line)| format!("{line}\n")).collect()
+}
+
 /// The keys of each table, as the program names them when it refuses another.
 pub fn known() -> BTreeMap<String, BTreeSet<String>> {
     let mut known = BTreeMap::new();

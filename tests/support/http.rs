@@ -62,6 +62,7 @@ pub fn options() -> Options {
         header_timeout_ms: 400,
         idle_timeout_s: 30,
         token: None,
+        reload: None,
     }
 }
 

@@ -82,8 +82,7 @@ impl Server {
         for endpoint in &config.listen.sip {
             let listener = Listener::bind(endpoint).await.unwrap();
             at.push(listener.local().address);
-            let (dispatcher, redirect) = (dispatcher.clone(), config.redirect.clone());
-            tasks.push(tokio::spawn(serve(listener, dispatcher, redirect, options, stop.clone())));
+            tasks.push(tokio::spawn(serve(listener, dispatcher.clone(), options, stop.clone())));
         }
         Server { dispatcher, udp: at[0], tcp: at[1], stop, tasks }
     }

@@ -120,7 +120,7 @@ impl Stage {
         }
         let text = configuration(directory.path(), &nodes);
         let config = Config::parse(&text, "demo.toml")?;
-        let service = Running::start(&config, drawn_secret()?, open_store(&config).await?).await?;
+        let service = Running::start(&config, drawn_secret()?, open_store(&config).await?, None).await?;
         let tally = Arc::new(Tally::default());
         let resp = directory.path().join("mqs.sock");
         let proxy = Proxy::start(&resp, tally.clone(), hang_up.clone(), stop.clone()).await?;

@@ -3,12 +3,14 @@
 use super::answer::{Answer, JSON, json, text};
 use super::router::App;
 use crate::clock;
+use crate::dispatch::reload::ReloadError;
 use crate::dispatch::shown;
 use crate::telemetry::metrics::NodeSample;
+use crate::wire::api;
 use crate::wire::problem::{Problem, Trouble};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Response, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,20 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Answer {
     let instance = dispatcher.settings().instance.clone();
     let pools = dispatcher.pools().count();
     Ok(json(StatusCode::OK, &Ready { ready: true, instance, store: store.kind(), pools }))
+}
+
+/// `POST /v1/reload`
+pub(super) async fn reload(State(app): State<Arc<App>>, request: Request<Body>) -> Answer {
+    let check = api::reload_check(&app.body.json(request).await?)?;
+    let done = match &app.reload {
+        Some(door) => door.ask(check).await,
+        None => Err(ReloadError::Nobody),
+    };
+    let report = done.map_err(|error| match &error {
+        ReloadError::Wrong(text) => Problem::new(Trouble::BadFile, text.clone()),
+        ReloadError::Nobody => Problem::new(Trouble::NoFile, error.to_string()),
+    })?;
+    Ok(json(StatusCode::OK, &report))
 }
 
 /// `GET /metrics`

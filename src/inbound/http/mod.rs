@@ -16,6 +16,7 @@ pub use router::{ROUTES, RoutePath};
 
 use super::listen::Listener;
 use crate::dispatch::Dispatcher;
+use crate::dispatch::reload::Door;
 use connection::Limits;
 use router::Front;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Options {
     pub idle_timeout_s: u64,
     /// The bearer token that a peer must show where the listener needs one.
     pub token: Option<Arc<str>>,
+    /// Where to ask for the configuration to be read again; `None`: there is no file.
+    pub reload: Option<Door>,
 }
 
 /// Serves until `stop`; answers what was asked before it, for at most 3 s.

@@ -101,8 +101,8 @@ struct PoolInfo {
 /// `GET /v1/pools`
 pub(super) async fn pools(State(app): Asked) -> Answer {
     let nodes = app.dispatcher.list(None).await?;
-    let default = &app.dispatcher.settings().default_pool;
-    let pools = app.dispatcher.pools().map(|pool| summary(&pool.id, pool.id == *default, &nodes));
+    let default = app.dispatcher.settings().default_pool.clone();
+    let pools = app.dispatcher.pools().map(|pool| summary(&pool.id, pool.id == default, &nodes));
     Ok(json(StatusCode::OK, &pools.collect::<Vec<_>>()))
 }
 

@@ -3,6 +3,7 @@
 use super::body::BodyLimits;
 use super::{Options, lookups, meta, nodes};
 use crate::dispatch::Dispatcher;
+use crate::dispatch::reload::Door;
 use crate::wire::attrs::shorten;
 use crate::wire::problem::{Problem, Trouble};
 use crate::wire::refusal::BadRequest;
@@ -51,6 +52,7 @@ pub const ROUTES: &[RoutePath] = &[
         methods: &["post"],
         handlers: || post(nodes::heartbeat),
     },
+    RoutePath { path: "/v1/reload", methods: &["post"], handlers: || post(meta::reload) },
     RoutePath { path: HEALTHZ, methods: &["get"], handlers: || get(meta::healthz) },
     RoutePath { path: "/readyz", methods: &["get"], handlers: || get(meta::readyz) },
     RoutePath { path: "/metrics", methods: &["get"], handlers: || get(meta::metrics) },
@@ -64,6 +66,7 @@ const HEALTHZ: &str = "/healthz";
 pub(super) struct App {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) body: BodyLimits,
+    pub(super) reload: Option<Door>,
 }
 
 /// Answers requests of one listener.
@@ -80,7 +83,7 @@ impl Front {
             time: Duration::from_millis(options.header_timeout_ms),
         };
         let guard = if needs_token { Guard::Token(options.token.clone()) } else { Guard::Open };
-        let router = router().with_state(Arc::new(App { dispatcher, body }));
+        let router = router().with_state(Arc::new(App { dispatcher, body, reload: options.reload.clone() }));
         Arc::new(Front { body, guard, router })
     }
 

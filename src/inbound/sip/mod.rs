@@ -7,9 +7,11 @@ mod tcp;
 mod udp;
 
 use crate::clock::Stopwatch;
-use crate::config::{Redirect, SipEndpoint, SipTransport};
+use crate::config::{SipEndpoint, SipTransport};
 use crate::dispatch::Dispatcher;
+use crate::dispatch::settings::Settings;
 use crate::wire::redirect::{Cancel, Over, Question, Reply, Rules, Step};
+use arc_swap::ArcSwap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -76,13 +78,12 @@ impl Listener {
 pub async fn serve(
     listener: Listener,
     dispatcher: Arc<Dispatcher>,
-    redirect: Redirect,
     options: Options,
     stop: CancellationToken,
 ) {
     let local = listener.local();
-    let rules = Rules { secret: dispatcher.settings().secret.clone(), pool: redirect.pool.clone() };
-    let service = Arc::new(Service { dispatcher, rules, redirect, strangers: Mutex::new(None) });
+    let rules = ArcSwap::from_pointee(rules(&dispatcher.settings()));
+    let service = Arc::new(Service { dispatcher, rules, strangers: Mutex::new(None) });
     info!(endpoint = %local, "listening for SIP");
     match listener.socket {
         Socket::Udp(socket) => udp::serve(socket, service, stop).await,
@@ -93,8 +94,7 @@ pub async fn serve(
 /// What all datagrams and connections of a listener share.
 struct Service {
     dispatcher: Arc<Dispatcher>,
-    rules: Rules,
-    redirect: Redirect,
+    rules: ArcSwap<Rules>,
     /// When a source that may not ask was last spoken of.
     strangers: Mutex<Option<Stopwatch>>,
 }
@@ -102,7 +102,7 @@ struct Service {
 impl Service {
     /// Whether a source is answered at all.
     fn admits(&self, source: IpAddr) -> bool {
-        if self.redirect.allows(source) {
+        if self.dispatcher.settings().redirect.allows(source) {
             return true;
         }
         self.unanswered("unlisted");
@@ -140,7 +140,18 @@ impl Service {
     }
 
     fn read(&self, bytes: &[u8], source: SocketAddr, over: Over) -> Step {
-        self.rules.read(bytes, source, over)
+        self.rules().read(bytes, source, over)
+    }
+
+    /// The rules as they are now: a reload may have named another pool.
+    fn rules(&self) -> Arc<Rules> {
+        let (settings, last) = (self.dispatcher.settings(), self.rules.load_full());
+        if last.pool == settings.redirect.pool {
+            return last;
+        }
+        let fresh = Arc::new(rules(&settings));
+        self.rules.store(fresh.clone());
+        fresh
     }
 
     async fn redirected(&self, question: &Question) -> Option<Reply> {
@@ -160,6 +171,10 @@ impl Service {
             pool.id.as_str() == decision.pool && cancel.lease(&pool.id).to_string() == decision.lease
         })
     }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules { secret: settings.secret.clone(), pool: settings.redirect.pool.clone() }
 }
 
 /// Polls once: an embedded store answers at once, and then no task has to be started.

@@ -134,7 +134,7 @@ impl Connection<'_> {
                     Frame::Lost { head, error } => {
                         end = Some(End::Lost(error.to_string()));
                         let head = input.get(..head).unwrap_or_default();
-                        self.service.rules.refuse(head, self.source, Over::Tcp)
+                        self.service.rules().refuse(head, self.source, Over::Tcp)
                     }
                 };
                 let mut work = Box::pin(self.service.answer(step, self.source));
