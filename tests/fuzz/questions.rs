@@ -3,9 +3,11 @@
 use crate::brew::Corpus;
 use crate::check_words;
 use mqs::domain::pool::{Kind, TARGETS_MAX};
+use mqs::domain::registration::Saying;
 use mqs::wire::api::{self, NodeBody, NodePatchBody, SettleAsk};
 use mqs::wire::ask::{BranchAsk, CALL_ID_MAX, RouteAsk};
 use mqs::wire::attrs::{self, ATTRS_MAX};
+use mqs::wire::heartbeat::HeartbeatAsk;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -195,6 +197,34 @@ fn settle_json(ask: &SettleAsk) -> Value {
     json!({ "token": ask.token, "branch": ask.branch.branch, "code": ask.branch.code })
 }
 
+fn heartbeat_json(ask: &HeartbeatAsk) -> Value {
+    let n = &ask.node;
+    json!({
+        "uri": n.uri.as_str(), "capacity": n.capacity, "tags": names(&n.tags), "ttl_s": ask.ttl_s,
+        "zone": n.zone.as_ref().map(ToString::to_string), "state": said(ask.saying),
+    })
+}
+
+fn heartbeat_attributes(ask: &HeartbeatAsk) -> String {
+    let n = &ask.node;
+    joined([
+        ("uri", n.uri.to_string()),
+        ("capacity", n.capacity.to_string()),
+        ("tags", names(&n.tags).join(",")),
+        ("ttl_s", ask.ttl_s.map(|s| s.to_string()).unwrap_or_default()),
+        ("zone", n.zone.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("state", said(ask.saying).to_owned()),
+    ])
+}
+
+fn said(saying: Saying) -> &'static str {
+    match saying {
+        Saying::Active => "active",
+        Saying::Draining => "draining",
+        Saying::Gone => "gone",
+    }
+}
+
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
@@ -220,10 +250,17 @@ fn check_body(corpus: &Corpus, drawn: &[u8]) -> bool {
     api::node_patch(&body)
         .map(|patch| assert_eq!(api::node_patch(&bytes(&patch_json(&patch))), Ok(patch)))
         .unwrap_or_else(&mut refused);
+    let id = || "n".parse().unwrap();
+    HeartbeatAsk::from_body(id(), &body)
+        .map(|ask| {
+            assert_eq!(HeartbeatAsk::from_body(id(), &bytes(&heartbeat_json(&ask))).as_ref(), Ok(&ask));
+            assert_eq!(HeartbeatAsk::from_attributes(id(), &heartbeat_attributes(&ask)), Ok(ask));
+        })
+        .unwrap_or_else(&mut refused);
     for bad in &bad {
         check_words(&bad.field, &bad.reason);
     }
-    let accepted = bad.len() < 6;
+    let accepted = bad.len() < 7;
     assert!(is_object || !accepted, "{} is no JSON object", body.escape_ascii());
     accepted
 }
@@ -237,6 +274,7 @@ fn http_bodies() {
         r#"{"token":"m1.a.b.c"}"#,
         r#"{"id":"ast9","uri":"sip:127.0.1.9:5060","capacity":10,"zone":"a","tags":["x"],"state":"draining"}"#,
         r#"{"zone":null,"capacity":1}"#,
+        r#"{"uri":"sip:127.0.1.9;transport=tcp","capacity":10,"zone":"a","tags":["x"],"ttl_s":60,"state":"gone"}"#,
     ];
     let words = [
         "{",
