@@ -10,10 +10,13 @@ mod faulty;
 mod scene;
 
 use mqs::clock;
+use mqs::dispatch::nodes::{NodeChange, NodeDef};
 use mqs::dispatch::settle::Verb;
+use mqs::domain::node::NodeState;
 use mqs::store::Store;
 use mqs::store::memory::MemoryStore;
 use scene::{AWAY, HERE, Scene, token};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,4 +160,22 @@ async fn a_restarted_instance_knows_nothing_of_the_calls_before() {
     rounds(4).await;
     assert_eq!(scene.load().await, 0, "docs/failure-modes.md says so");
     assert_eq!(scene.settle(Verb::Done, &call, "").await.unwrap(), "already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_added_before_anybody_noticed_is_one_more_and_not_all() {
+    let scene = Scene::set(HERE).await;
+    scene.store.forget(empty());
+    let pool = scene.dispatcher.pool(None).unwrap();
+    let node = NodeDef {
+        id: "c".parse().unwrap(),
+        uri: "sip:127.0.1.3".parse().unwrap(),
+        capacity: 10,
+        zone: None,
+        tags: BTreeSet::new(),
+        state: NodeState::Active,
+    };
+    let view = pool.change(&NodeChange::Add(node)).await.unwrap();
+    let ids: Vec<&str> = view.nodes.iter().map(|record| record.node.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
 }

@@ -258,7 +258,7 @@ impl Pool {
         }
         let _one_at_a_time = self.changing.lock().await;
         for _ in 0..TRIES {
-            let view = self.look().await?;
+            let view = self.look_whole().await?;
             let plan = decide(&view, found, template);
             if plan.steps.is_empty() {
                 return Ok(plan);

@@ -113,7 +113,7 @@ impl Pool {
     async fn change_health(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let _one_at_a_time = self.changing.lock().await;
         for _ in 0..TRIES {
-            let view = self.look().await?;
+            let view = self.look_whole().await?;
             let nodes = self.with_health(&view, &changes);
             if nodes == view.nodes {
                 return Ok(());

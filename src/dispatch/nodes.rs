@@ -18,7 +18,7 @@ use crate::store::{NodeRecord, StoreError, View, Written};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The nodes of a configuration file, by pool.
 pub type FileNodes = BTreeMap<PoolId, Vec<NodeDef>>;
@@ -205,7 +205,7 @@ impl Pool {
     pub async fn change(&self, change: &NodeChange) -> Result<View, NodeError> {
         let _one_at_a_time = self.changing.lock().await;
         for _ in 0..TRIES {
-            let view = self.look().await?;
+            let view = self.look_whole().await?;
             let nodes = apply(&self.id, &view, change)?;
             if let Written::Done(version) = self.write(&view, &nodes).await? {
                 info!(pool = %self.id, version, ?change, "nodes changed");
@@ -215,13 +215,25 @@ impl Pool {
         Err(NodeError::Busy(self.id.clone()))
     }
 
+    /// What the store holds, for whoever changes it. If it lost the pool, what this instance knows is given back first: one node more
+    /// must not be all.
+    pub(super) async fn look_whole(&self) -> Result<View, StoreError> {
+        let (last, view) = (self.seen(), self.look().await?);
+        if view.version > 0 || last.view.version == 0 {
+            return Ok(view);
+        }
+        warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
+        self.write(&view, &last.view.nodes).await?;
+        self.look().await
+    }
+
     /// Puts the nodes of the configuration file into the store, where they are new or were changed in the file, and drains those
     /// that it names no more. What was done.
     pub(super) async fn seed(&self, file: &[NodeDef], gone: &Gone) -> Result<Vec<Step>, StoreError> {
         let _one_at_a_time = self.changing.lock().await;
         let mut done = Vec::new();
         for _ in 0..TRIES {
-            let view = self.look().await?;
+            let view = self.look_whole().await?;
             let Some(nodes) = merge_all(&view, file, gone) else { break };
             if let Written::Done(version) = self.write(&view, &nodes).await? {
                 info!(pool = %self.id, version, nodes = nodes.len(), "nodes of the file are in the store");

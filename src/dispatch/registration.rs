@@ -278,18 +278,6 @@ impl Pool {
         self.observe("beat", self.store().beat(&self.id, node, ttl_ms)).await.map(Some)
     }
 
-    /// What the store holds. If it lost the pool, what this instance knows is given back first: one node more must not be all.
-    async fn look_whole(&self) -> Result<View, StoreError> {
-        let view = self.look().await?;
-        let last = self.seen();
-        if view.version > 0 || last.view.version == 0 {
-            return Ok(view);
-        }
-        warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
-        self.write(&view, &last.view.nodes).await?;
-        self.look().await
-    }
-
     fn with_step(
         &self,
         view: &View,

@@ -220,14 +220,9 @@ impl Pool {
 
     /// Looks again, and gives the definitions back to a store that lost its memory.
     async fn catch_up(&self) -> Result<(), StoreError> {
-        let (last, now) = (self.seen(), self.look().await?);
-        if now.version > 0 || last.view.version == 0 {
-            self.keep(now);
-            return Ok(());
-        }
-        warn!(pool = %self.id, nodes = last.view.nodes.len(), "the store lost the pool; giving the nodes back to it");
-        self.write(&now, &last.view.nodes).await?;
-        self.refresh().await.map(|_| ())
+        let view = self.look_whole().await?;
+        self.keep(view);
+        Ok(())
     }
 
     /// Shows what the limits count that have a name.
