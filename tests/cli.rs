@@ -745,7 +745,7 @@ fn a_check_asks_the_nodes_and_names_whom_it_did_not_reach() {
     nodes.push_str(
         "[[pool.node]]\nid = \"name\"\nuri = \"sip:no-such-host.invalid\"\ncapacity = 1\nstate = \"down\"\n",
     );
-    nodes.push_str("[[pool.node]]\nid = \"tls\"\nuri = \"sips:127.0.0.1\"\ncapacity = 1\n");
+    nodes.push_str("[[pool.node]]\nid = \"ws\"\nuri = \"sip:127.0.0.1;transport=ws\"\ncapacity = 1\n");
     let house = House::new(&nodes);
     let (code, out, err) = house.ask(&["check", &house.path("mqs.toml")]);
     assert_eq!((code, err.as_str()), (1, "mqs: DIR/mqs.toml: 2 errors\n"), "{out}");
@@ -765,7 +765,7 @@ fn a_check_asks_the_nodes_and_names_whom_it_did_not_reach() {
         line("name").starts_with("warn ") && line("name").contains("sip:no-such-host.invalid: "),
         "{out}"
     );
-    assert!(line("tls").starts_with("warn ") && line("tls").contains("not asked"), "{out}");
+    assert!(line("ws").starts_with("warn ") && line("ws").contains("not asked"), "{out}");
     let json: Value =
         serde_json::from_str(&house.ask(&["check", "--json", &house.path("mqs.toml")]).1).unwrap();
     assert_eq!((&json["errors"], &json["warnings"]), (&2.into(), &2.into()));

@@ -153,6 +153,8 @@ fn a_wrong_value_is_refused_and_named_for_every_key() {
         ("pool.tenant", "calls_per_second", "10001", "", "from 0.001 to 10000.0"),
         ("pool.tenant", "burst", "-1", "", "1 to 1000000 (calls)"),
         ("pool.health", "probe_every_ms", "-1", "", "0 to 3600000 (ms)"),
+        ("pool.health", "accept", "[200, 99]", "[1]", "write a code (404), a class (\"2xx\")"),
+        ("pool.health", "ca_file", r#""ca.pem""#, "", "beginning with '/'"),
         ("pool.health", "probe_timeout_ms", "0", "", "50 to 10000 (ms)"),
         ("pool.health", "down_after", "0", "", "1 to 100 (probes)"),
         ("pool.health", "up_after", "0", "", "1 to 100 (probes)"),
@@ -617,4 +619,30 @@ fn a_limit_without_a_burst_lets_a_seconds_worth_in_at_one_moment() {
     assert_eq!((limit("2.5").interval_us, limit("2.5").burst), (400_000, 3));
     assert_eq!((limit("0.001").interval_us, limit("0.001").burst), (1_000_000_000, 1));
     assert_eq!(limit("100\nburst = 7").burst, 7);
+}
+
+#[test]
+fn codes_that_count_as_alive_are_read_strictly() {
+    let wrong = |value: &str| {
+        let problem = only_problem(&set(BARE, "pool.health", "accept", value));
+        format!("{}: {}", problem.key, problem.message)
+    };
+    for (value, said) in [
+        (
+            "[\"2yy\"]",
+            "pool[0].health.accept[0]: found \"2yy\": write a code (404), a class (\"2xx\") or a range",
+        ),
+        ("[200, 99]", "pool[0].health.accept[1]: found 99: write a code"),
+        ("[200, \"1xx\"]", "pool[0].health.accept[1]: found \"1xx\": write a code"),
+        ("[0xc8]", "pool[0].health.accept[0]: found 0xc8; write a text in quotes"),
+        ("[2.5]", "pool[0].health.accept[0]: found 2.5; write a text in quotes"),
+        ("404", "pool[0].health.accept: found 404; write a list of texts"),
+        ("[]", "pool[0].health.accept: no code at all: no node would ever be alive"),
+    ] {
+        assert!(wrong(value).starts_with(said), "{}", wrong(value));
+    }
+    let many = format!("[{}]", vec!["200"; 17].join(", "));
+    assert_eq!(wrong(&many), "pool[0].health.accept: found 17 entries; at most 16 are allowed");
+    let accept = parse(&set(BARE, "pool.health", "accept", "[\"2xx\", 404]")).pools[0].health.accept;
+    assert_eq!([200, 299, 404, 403, 503].map(|code| accept.takes(code)), [true, true, true, false, false]);
 }

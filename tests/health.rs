@@ -10,7 +10,8 @@ use mqs::dispatch::listing::NodeInfo;
 use mqs::dispatch::settings::Settings;
 use mqs::dispatch::settle::Verb;
 use mqs::dispatch::{Dispatcher, Routed, nodes};
-use mqs::domain::health::Evidence;
+use mqs::domain::health::{Evidence, HealthRules};
+use mqs::domain::id::PoolId;
 use mqs::domain::uri::NodeUri;
 use mqs::store::Store;
 use mqs::store::memory::MemoryStore;
@@ -126,7 +127,7 @@ struct Faked {
 
 #[async_trait]
 impl Prober for Faked {
-    async fn probe(&self, uri: &NodeUri, _patience: Duration) -> Option<Evidence> {
+    async fn probe(&self, _pool: &PoolId, uri: &NodeUri, _rules: &HealthRules) -> Option<Evidence> {
         *self.asked.lock().unwrap().entry(uri.to_string()).or_default() += 1;
         self.all.fetch_add(1, Ordering::SeqCst);
         let ill = self.ill.lock().unwrap().contains(uri.as_str());

@@ -3,13 +3,17 @@
 mod discover;
 
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
+use super::serve::watchers::trust;
 use super::serve::{CONFIG_FILE, open_redis, peers_token, read_secret};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, ConfigError, Endpoint, NodeConfig, SipTransport, StoreUrl};
+use crate::domain::health::accept::Accept;
+use crate::domain::id::PoolId;
 use crate::domain::node::NodeState;
 use crate::inbound::listen;
 use crate::outbound::dns::Resolver;
 use crate::outbound::probe::{self, Transport};
+use crate::outbound::trust::Trust;
 use crate::store::Store as _;
 use crate::store::file::{self, Seen};
 use crate::store::redis::Probe;
@@ -17,6 +21,7 @@ use anyhow::anyhow;
 use nix::unistd::{AccessFlags, Group, access};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -391,12 +396,20 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
     let mut asked = JoinSet::new();
     let of_file = config.pools.iter().flat_map(|pool| pool.nodes.iter().map(move |node| (&pool.name, node)));
     let all = of_file.chain(discovered.iter().map(|(pool, node)| (pool, node)));
+    let mut how: BTreeMap<&PoolId, How> = BTreeMap::new();
+    for pool in &config.pools {
+        match trust(pool) {
+            Ok(trust) => drop(how.insert(&pool.name, How { trust: Some(trust), accept: pool.health.accept })),
+            Err(error) => findings.push(Finding::new(Level::Error, "tls", &pool.name, format!("{error:#}"))),
+        }
+    }
     for (at, (pool, node)) in all.enumerate() {
         let (resolver, turns) = (resolver.clone(), turns.clone());
+        let how = how.get(pool).cloned().unwrap_or_default();
         let (name, node) = (format!("{pool}/{}", node.id), node.clone());
         asked.spawn(async move {
             let _turn = turns.acquire().await;
-            (at, check_node(&resolver, &name, &node).await)
+            (at, check_node(&resolver, &name, &node, &how).await)
         });
     }
     let mut found: Vec<(usize, Vec<Finding>)> = Vec::new();
@@ -408,7 +421,14 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn check_node(resolver: &Resolver, name: &str, node: &NodeConfig) -> Vec<Finding> {
+/// How the nodes of a pool are asked.
+#[derive(Clone, Default)]
+struct How {
+    trust: Option<Trust>,
+    accept: Accept,
+}
+
+async fn check_node(resolver: &Resolver, name: &str, node: &NodeConfig, how: &How) -> Vec<Finding> {
     // A node that is asked to be down, or to drain, may be away; that is worth a word only.
     let bad = match node.state {
         NodeState::Active => Level::Error,
@@ -419,20 +439,22 @@ async fn check_node(resolver: &Resolver, name: &str, node: &NodeConfig) -> Vec<F
         Err(error) => return vec![Finding::new(bad, "node", name, format!("{}: {error}", node.uri))],
     };
     let Some(transport) = Transport::of(&node.uri) else {
-        let message = format!("{}: not asked; only UDP and TCP are", node.uri);
+        let message = format!("{}: not asked; only UDP, TCP and TLS are", node.uri);
         return vec![Finding::new(Level::Warn, "node", name, message)];
     };
     let mut found = Vec::new();
     for place in places {
-        let answer = probe::options(&node.uri, place, transport, &probe::fresh_id(), NODE_PATIENCE).await;
+        let (trust, id) = (how.trust.as_ref(), probe::fresh_id());
+        let answer = probe::options(&node.uri, place, transport, trust, &id, NODE_PATIENCE).await;
         let over = transport.as_str();
         let (level, message) = match answer {
-            Ok(answer) if answer.alive() => {
+            Ok(answer) if how.accept.takes(answer.code) => {
                 let took_ms = answer.took.as_secs_f64() * 1000.0;
                 (Level::Ok, format!("{place} {over}: {} {}, {took_ms:.1} ms", answer.code, answer.reason))
             }
             Ok(answer) => {
-                (bad, format!("{place} {over}: {} {}: it takes no calls", answer.code, answer.reason))
+                let why = if answer.code == 503 { "it takes no calls" } else { "not in health.accept" };
+                (bad, format!("{place} {over}: {} {}: {why}", answer.code, answer.reason))
             }
             Err(error) => (bad, format!("{place} {over}: OPTIONS: {error}")),
         };

@@ -4,7 +4,7 @@
 //!   configuration is read again
 
 pub mod reload;
-mod watchers;
+pub mod watchers;
 
 use super::notify;
 use crate::clock::{self, Stopwatch};

@@ -127,7 +127,7 @@ impl Changes {
 
 fn pool_keys(old: &PoolConfig, new: &PoolConfig) -> Vec<String> {
     let mut keys = differing!(PoolConfig, old, new, {
-        name => "", rules => "", health => "", refuse_code => "refuse_code", retry_after_s => "retry_after_s", route => "",
+        name => "", rules => "", health => "", health_ca_file => "health.ca_file", refuse_code => "refuse_code", retry_after_s => "retry_after_s", route => "",
         limits => "", sticky_s => "sticky_s", overflow => "overflow", discover => "", register => "", nodes => "",
     });
     keys.extend(differing!(Limits, &old.limits, new.limits, {
@@ -142,7 +142,7 @@ fn pool_keys(old: &PoolConfig, new: &PoolConfig) -> Vec<String> {
     }));
     keys.extend(differing!(HealthRules, &old.health, new.health, {
         probe_every_ms => "health.probe_every_ms", probe_timeout_ms => "health.probe_timeout_ms",
-        down_after => "health.down_after", up_after => "health.up_after", eject_after => "health.eject_after",
+        accept => "health.accept", down_after => "health.down_after", up_after => "health.up_after", eject_after => "health.eject_after",
         eject_ms => "health.eject_ms", eject_max_ms => "health.eject_max_ms", slow_start_ms => "health.slow_start_ms",
         out_max_pm => "health.out_max",
     }));

@@ -211,6 +211,8 @@ pub struct PoolConfig {
     pub rules: Rules,
     /// Rules for health.
     pub health: HealthRules,
+    /// Authorities that certify nodes that are probed over TLS, PEM, instead of the public ones.
+    pub health_ca_file: Option<PathBuf>,
     /// The SIP status of a refusal.
     pub refuse_code: u16,
     /// After how long to try again, in s.

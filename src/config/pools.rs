@@ -3,10 +3,12 @@
 use super::reader::{Reader, Spot};
 use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, limits, register, route};
 use crate::domain::health::HealthRules;
+use crate::domain::health::accept::{ACCEPT_MAX, Accept, codes};
 use crate::domain::id::{PoolId, Slot};
 use crate::domain::node::{CAPACITY_MAX, NodeState};
 use crate::domain::pool::{Rules, TARGETS_MAX};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// All pools. `None`: there is none, or one is so wrong that it cannot be spoken of; that was reported.
 pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
@@ -52,7 +54,7 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
     let limits = limits::limits(&mut t);
     let sticky_s = t.number("sticky_s", 1..=604_800, " (s)").unwrap_or(3600);
     let overflow = t.text("overflow", str::parse::<PoolId>);
-    let health = health(t.table("health"));
+    let (health, health_ca_file) = health(t.table("health"));
     let discover = discover::discover(t.table("discover"));
     let register = register::register(t.table("register"));
     let nodes = nodes(&mut t);
@@ -61,6 +63,7 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         name: name?,
         rules,
         health,
+        health_ca_file,
         refuse_code,
         retry_after_s,
         limits,
@@ -74,10 +77,13 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
 }
 
 /// What calls and probes tell of nodes.
-fn health(mut t: Reader<'_, '_>) -> HealthRules {
+fn health(mut t: Reader<'_, '_>) -> (HealthRules, Option<PathBuf>) {
     let plain = HealthRules::default();
+    let accept = accept(&mut t);
+    let ca_file = t.path("ca_file");
     let mut ms = |key, limits, usual: u64| t.number(key, limits, " (ms)").unwrap_or(usual);
     let rules = HealthRules {
+        accept: accept.unwrap_or(plain.accept),
         probe_every_ms: ms("probe_every_ms", 0..=3_600_000, plain.probe_every_ms),
         probe_timeout_ms: ms("probe_timeout_ms", 50..=10_000, plain.probe_timeout_ms),
         eject_ms: ms("eject_ms", 100..=3_600_000, plain.eject_ms),
@@ -89,7 +95,16 @@ fn health(mut t: Reader<'_, '_>) -> HealthRules {
         out_max_pm: t.thousandths("out_max", 0..=1000).unwrap_or(plain.out_max_pm),
     };
     t.done();
-    rules
+    (rules, ca_file)
+}
+
+/// Which answers to a probe show that somebody is there. `None`: not written.
+fn accept(t: &mut Reader<'_, '_>) -> Option<Accept> {
+    let ranges = t.words("accept", ACCEPT_MAX, codes)?;
+    if ranges.is_empty() && !t.any_wrong() {
+        t.wrong(&t.spot_of("accept"), "no code at all: no node would ever be alive");
+    }
+    Some(Accept::of(ranges.into_iter().map(|(range, _)| range)))
 }
 
 fn nodes(t: &mut Reader<'_, '_>) -> Vec<NodeConfig> {

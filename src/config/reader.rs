@@ -205,6 +205,28 @@ impl<'s, 'a> Reader<'s, 'a> {
         most: usize,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Option<Vec<(T, Spot)>> {
+        self.items(key, most, |value| parse_text(value, &parse))
+    }
+
+    /// The same; a whole number may stand without quotes.
+    pub(super) fn words<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<(T, Spot)>> {
+        self.items(key, most, |value| match value.as_integer().filter(|number| number.radix() == 10) {
+            Some(number) => parse(number.as_str()).map_err(|e| format!("found {}: {e}", shown(value))),
+            None => parse_text(value, &parse),
+        })
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        read: impl Fn(&DeValue<'a>) -> Result<T, String>,
+    ) -> Option<Vec<(T, Spot)>> {
         let way = self.way_to(key);
         let source = self.source;
         self.value(key, |value| {
@@ -217,7 +239,7 @@ impl<'s, 'a> Reader<'s, 'a> {
             let mut list = Vec::new();
             for (at, item) in items.iter().enumerate() {
                 let spot = Spot { at: item.span().start, key: format!("{way}[{at}]") };
-                match parse_text(item.get_ref(), &parse) {
+                match read(item.get_ref()) {
                     Ok(value) => list.push((value, spot)),
                     Err(message) => source.wrong(&spot, message),
                 }

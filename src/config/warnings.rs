@@ -113,6 +113,14 @@ fn of_pool(pool: &PoolConfig, config: &Config, warnings: &mut Vec<String>) {
             ));
         }
     }
+    if pool.health_ca_file.is_some()
+        && pool.discover.is_none()
+        && !pool.nodes.iter().any(|n| n.uri.over_tls())
+    {
+        warnings.push(format!(
+            "pool {name}: health.ca_file is for nodes that are reached over TLS, and there is none; write sips: or ;transport=tls"
+        ));
+    }
     if let Some(discover) = &pool.discover {
         let capacity = discover.template.capacity;
         if room(capacity, &Lookup::new_call(1), &pool.rules) == Some(0) {

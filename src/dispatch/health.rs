@@ -8,7 +8,7 @@ use super::Dispatcher;
 use super::nodes::TRIES;
 use super::seen::Pool;
 use crate::clock::Stopwatch;
-use crate::domain::health::{Condition, Evidence, Health, Watch, too_many_out};
+use crate::domain::health::{Condition, Evidence, Health, HealthRules, Watch, too_many_out};
 use crate::domain::id::{NodeId, PoolId};
 use crate::domain::node::NodeState;
 use crate::domain::time::EpochMs;
@@ -33,7 +33,7 @@ const PROBES_MAX: usize = 256;
 #[async_trait]
 pub trait Prober: Send + Sync + 'static {
     /// One question, one answer: [`Evidence::ProbeGood`] or [`Evidence::ProbeBad`]; nothing for an address that cannot be asked.
-    async fn probe(&self, uri: &NodeUri, patience: Duration) -> Option<Evidence>;
+    async fn probe(&self, pool: &PoolId, uri: &NodeUri, rules: &HealthRules) -> Option<Evidence>;
 }
 
 /// What this instance noticed of a pool's nodes.
@@ -244,8 +244,7 @@ impl Dispatcher {
             let (pool, prober, node) = (pool.clone(), prober.clone(), node.clone());
             let metrics = self.metrics.clone();
             tokio::spawn(async move {
-                let patience = Duration::from_millis(pool.settings.health.probe_timeout_ms);
-                let evidence = prober.probe(&node.uri, patience).await;
+                let evidence = prober.probe(&pool.id, &node.uri, &pool.settings.health).await;
                 drop(turn);
                 let Some(evidence) = evidence else { return };
                 metrics.probe(pool.id.as_str(), matches!(evidence, Evidence::ProbeGood));

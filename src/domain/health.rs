@@ -5,7 +5,10 @@
 //! again. Who comes back is *warming*: a part of its capacity counts, and grows. A verdict that would take too large a share of
 //! a pool away is overruled: rather a doubtful node than none.
 
+pub mod accept;
+
 use super::time::EpochMs;
+use accept::Accept;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +25,8 @@ pub struct HealthRules {
     pub probe_every_ms: u64,
     /// How long a probe waits for its answer, in ms.
     pub probe_timeout_ms: u64,
+    /// Which answers to a probe show that somebody is there.
+    pub accept: Accept,
     /// How many probes in a row must fail before a node is failing.
     pub down_after: u32,
     /// How many probes in a row must be answered before it no longer is.
@@ -43,6 +48,7 @@ impl Default for HealthRules {
         HealthRules {
             probe_every_ms: 5_000,
             probe_timeout_ms: 1_000,
+            accept: Accept::USUAL,
             down_after: 3,
             up_after: 2,
             eject_after: 3,

@@ -87,9 +87,17 @@ impl NodeUri {
         })
     }
 
+    /// Whether it is reached over TLS: `sips:` (RFC 3261 §26.2.2) or `;transport=tls`.
+    pub fn over_tls(&self) -> bool {
+        match self.transport().as_deref() {
+            None | Some("tcp") => self.secure,
+            Some(other) => other == "tls",
+        }
+    }
+
     /// Two addresses that reach the same socket have the same key: scheme, host without case, port with its default, transport.
     pub fn same_place(&self) -> (bool, String, u16, Option<String>) {
-        let default = if self.secure { 5061 } else { 5060 };
+        let default = if self.secure || self.over_tls() { 5061 } else { 5060 };
         let transport = self.transport().filter(|t| t != "udp");
         (self.secure, self.host.to_ascii_lowercase(), self.port.unwrap_or(default), transport)
     }

@@ -1,8 +1,9 @@
 //! Floor 4: whom we call. The rooms do not see each other.
 //!
-//! * [`dns`]: where a node's address leads · [`probe`]: does anybody answer SIP there · [`prober`]: the same, again
-//!   and again, for `dispatch::health`
+//! * [`dns`]: where a node's address leads · [`probe`]: does anybody answer SIP there · [`trust`]: whose word on a TLS peer
+//!   counts · [`prober`]: the same questions, again and again, for `dispatch::health`
 
 pub mod dns;
 pub mod probe;
 pub mod prober;
+pub mod trust;

@@ -1,12 +1,13 @@
-//! Does anybody answer SIP there? An OPTIONS (RFC 3261 §11) over UDP or TCP.
+//! Does anybody answer SIP there? An OPTIONS (RFC 3261 §11) over UDP, TCP or TLS.
 
+use super::trust::{NoTls, Trust};
 use crate::clock::Stopwatch;
 use crate::domain::uri::NodeUri;
 use crate::wire::sip::{self, BRANCH_COOKIE, Draft, Message, Response};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
 /// When a request over UDP is sent again (T1 of RFC 3261 §17.1.1.2).
@@ -19,12 +20,15 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+    /// A stream that nobody else reads, with a peer whose name is certified.
+    Tls,
 }
 
 impl Transport {
-    /// What an address asks for; `None`: TLS or something else that a probe does not speak.
+    /// What an address asks for; `None`: something that a probe does not speak.
     pub fn of(uri: &NodeUri) -> Option<Transport> {
         match (uri.secure(), uri.transport().as_deref()) {
+            _ if uri.over_tls() => Some(Transport::Tls),
             (false, None | Some("udp")) => Some(Transport::Udp),
             (false, Some("tcp")) => Some(Transport::Tcp),
             (true, _) | (false, Some(_)) => None,
@@ -36,6 +40,7 @@ impl Transport {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         }
     }
 }
@@ -51,13 +56,6 @@ pub struct Answer {
     pub took: Duration,
 }
 
-impl Answer {
-    /// Every final answer shows that somebody is there; with 503 he says that he takes no calls (RFC 3261 §21.5.4).
-    pub fn alive(&self) -> bool {
-        self.code != 503
-    }
-}
-
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -70,7 +68,13 @@ pub enum ProbeError {
     /// Nobody listens there, or there is no way to go there.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What came back over TCP is not SIP.
+    /// There is no TLS with who listens there.
+    #[error("TLS: {0}")]
+    Tls(#[from] NoTls),
+    /// Nobody said whose word on certificates counts.
+    #[error("TLS is not set up for this pool")]
+    NoTrust,
+    /// What came back over a stream is not SIP.
     #[error("what came back is not SIP: {0}")]
     NotSip(#[from] sip::SipError),
     /// The address cannot stand in a message.
@@ -86,11 +90,12 @@ pub fn fresh_id() -> String {
     random.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Asks once. `id` makes this question differ from every other one: letters and digits.
+/// Asks once; `trust`: who certifies the peer, for TLS. `id` makes this question differ from every other one: letters and digits.
 pub async fn options(
     uri: &NodeUri,
     place: SocketAddr,
     transport: Transport,
+    trust: Option<&Trust>,
     id: &str,
     patience: Duration,
 ) -> Result<Answer, ProbeError> {
@@ -98,7 +103,17 @@ pub async fn options(
     let asked = async {
         match transport {
             Transport::Udp => over_udp(uri, place, id).await,
-            Transport::Tcp => over_tcp(uri, place, id).await,
+            Transport::Tcp => {
+                let stream = TcpStream::connect(place).await?;
+                let question = question(uri, stream.local_addr()?, transport, id)?;
+                over_stream(stream, &question, id).await
+            }
+            Transport::Tls => {
+                let trust = trust.ok_or(ProbeError::NoTrust)?;
+                let stream = TcpStream::connect(place).await?;
+                let question = question(uri, stream.local_addr()?, transport, id)?;
+                over_stream(trust.connect(uri.host(), stream).await?, &question, id).await
+            }
         }
     };
     let after_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
@@ -134,9 +149,12 @@ async fn over_udp(uri: &NodeUri, place: SocketAddr, id: &str) -> Result<Response
     }
 }
 
-async fn over_tcp(uri: &NodeUri, place: SocketAddr, id: &str) -> Result<Response, ProbeError> {
-    let mut stream = TcpStream::connect(place).await?;
-    stream.write_all(&question(uri, stream.local_addr()?, Transport::Tcp, id)?).await?;
+async fn over_stream<S>(mut stream: S, question: &[u8], id: &str) -> Result<Response, ProbeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(question).await?;
+    stream.flush().await?;
     let mut bytes = Vec::new();
     loop {
         if let Some((message, taken)) = sip::parse_stream(&bytes)? {
@@ -190,7 +208,7 @@ mod tests {
 
     async fn ask(place: SocketAddr, transport: Transport) -> Result<Answer, ProbeError> {
         let uri: NodeUri = format!("sip:{place}").parse().unwrap();
-        options(&uri, place, transport, "abc", Duration::from_millis(900)).await
+        options(&uri, place, transport, None, "abc", Duration::from_millis(900)).await
     }
 
     #[tokio::test]
@@ -211,7 +229,7 @@ mod tests {
             node.send_to(&bytes, peer).await.unwrap();
         }
         let answer = asked.await.unwrap().unwrap();
-        assert_eq!((answer.code, answer.reason.as_str(), answer.alive()), (404, "Word", true));
+        assert_eq!((answer.code, answer.reason.as_str()), (404, "Word"));
     }
 
     #[tokio::test]
@@ -240,6 +258,6 @@ mod tests {
             stream.flush().await.unwrap();
         }
         let answer = asked.await.unwrap().unwrap();
-        assert_eq!((answer.code, answer.alive()), (503, false));
+        assert_eq!(answer.code, 503);
     }
 }

@@ -1,11 +1,12 @@
 //! What asks others by itself: probes of the nodes, and the DNS about pools that are looked up. Both follow the configuration.
 
-use crate::config::Config;
+use crate::config::{Config, PoolConfig};
 use crate::dispatch::Dispatcher;
 use crate::dispatch::discovery::{self, Discovery, Find, Watched};
 use crate::domain::id::PoolId;
 use crate::outbound::dns::{Finder, Resolver};
 use crate::outbound::prober::OptionsProber;
+use crate::outbound::trust::Trust;
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -28,10 +29,15 @@ impl Means {
     pub fn for_config(config: &Config) -> anyhow::Result<Means> {
         let probed = config.pools.iter().any(|pool| pool.health.probe_every_ms > 0);
         let looked_up = config.pools.iter().any(|pool| pool.discover.is_some());
-        let prober = || Ok::<_, anyhow::Error>(Arc::new(OptionsProber::new(Resolver::new(&config.dns)?)));
+        let prober = || {
+            let resolver = Resolver::new(&config.dns).context("[dns]")?;
+            let trust = config.pools.iter().map(|pool| Ok((pool.name.clone(), trust(pool)?)));
+            let trust = trust.collect::<anyhow::Result<BTreeMap<PoolId, Trust>>>()?;
+            Ok::<_, anyhow::Error>(Arc::new(OptionsProber::new(resolver, trust)))
+        };
         let find = || Ok::<_, anyhow::Error>(Arc::new(Finder::new(&config.dns)?) as Arc<dyn Find>);
         Ok(Means {
-            prober: probed.then(prober).transpose().context("[dns]")?,
+            prober: probed.then(prober).transpose()?,
             find: looked_up.then(find).transpose().context("[dns]")?,
         })
     }
@@ -39,14 +45,16 @@ impl Means {
 
 /// The tasks that ask.
 pub struct Watchers {
+    /// For whom.
     pub dispatcher: Arc<Dispatcher>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    probes: Option<CancellationToken>,
+    probes: Option<(Arc<OptionsProber>, CancellationToken)>,
     discoveries: BTreeMap<PoolId, (Watched, CancellationToken)>,
 }
 
 impl Watchers {
+    /// None yet. They end with `stop`.
     pub fn new(dispatcher: Arc<Dispatcher>, tasks: TaskTracker, stop: CancellationToken) -> Watchers {
         Watchers { dispatcher, tasks, stop, probes: None, discoveries: BTreeMap::new() }
     }
@@ -55,11 +63,16 @@ impl Watchers {
     /// first time is waited for, for [`FIRST_ANSWERS`] at most: the next lookup may find it.
     pub async fn follow(&mut self, config: &Config, means: Means, anew: bool) {
         match (means.prober, &self.probes) {
-            (Some(_), Some(_)) if !anew => {}
-            (prober, _) => {
-                end(self.probes.take());
-                self.probes = prober.map(|prober| self.spawn(self.dispatcher.clone().probe(prober)));
+            (Some(fresh), Some((prober, _))) => prober.become_like(&fresh),
+            (Some(prober), None) => {
+                let task = self.spawn(self.dispatcher.clone().probe(prober.clone()));
+                self.probes = Some((prober, task));
             }
+            (None, Some((_, task))) => {
+                task.cancel();
+                self.probes = None;
+            }
+            (None, None) => {}
         }
         let wanted = discovery::from_config(config);
         let kept = |pool: &PoolId, known: &Watched| {
@@ -92,10 +105,9 @@ impl Watchers {
     }
 }
 
-fn end(task: Option<CancellationToken>) {
-    if let Some(task) = task {
-        task.cancel();
-    }
+/// Who certifies the nodes of a pool that are probed over TLS.
+pub fn trust(pool: &PoolConfig) -> anyhow::Result<Trust> {
+    Trust::load(pool.health_ca_file.as_deref()).with_context(|| format!("pool {}: health.ca_file", pool.name))
 }
 
 async fn look(watched: Watched, mut discovery: Discovery) -> (Watched, Discovery, Duration) {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 const RULES: HealthRules = HealthRules {
     probe_every_ms: 5_000,
+    accept: super::accept::Accept::USUAL,
     probe_timeout_ms: 1_000,
     down_after: 3,
     up_after: 2,

@@ -57,7 +57,7 @@ impl Resolver {
     /// Where to send to, best first. A name without a port is asked for SRV records first (RFC 3263 §4.2); without any, its
     /// addresses count, with the default port.
     pub async fn places(&self, uri: &NodeUri) -> Result<Vec<SocketAddr>, DnsError> {
-        let default_port = if uri.secure() { 5061 } else { 5060 };
+        let default_port = default_port(uri);
         if let Some(place) = literal(uri, default_port) {
             return Ok(vec![place]);
         }
@@ -86,10 +86,10 @@ impl Resolver {
 
     /// Targets and ports of the SRV records, least priority first, then greatest weight.
     async fn services(&self, uri: &NodeUri) -> Vec<(String, u16)> {
-        let transport =
-            uri.transport().unwrap_or_else(|| if uri.secure() { "tcp" } else { "udp" }.to_owned());
-        let scheme = if uri.secure() { "sips" } else { "sip" };
-        let name = format!("_{scheme}._{transport}.{}", uri.host());
+        let name = match uri.over_tls() {
+            true => format!("_sips._tcp.{}", uri.host()),
+            false => format!("_sip._{}.{}", uri.transport().as_deref().unwrap_or("udp"), uri.host()),
+        };
         let Ok(found) = self.0.lookup(name, RecordType::SRV).await else { return Vec::new() };
         let mut services: Vec<_> = found
             .answers()
@@ -102,6 +102,11 @@ impl Resolver {
         services.sort();
         services.into_iter().take(PLACES_MAX).map(|(_, _, host, port)| (host, port)).collect()
     }
+}
+
+/// RFC 3261 §18.1.1, §26.2.2.
+fn default_port(uri: &NodeUri) -> u16 {
+    if uri.secure() || uri.over_tls() { 5061 } else { 5060 }
 }
 
 /// The place that an address names without any look-up.
@@ -120,11 +125,11 @@ mod tests {
             ("sip:10.0.0.1", Some("10.0.0.1:5060")),
             ("sips:[2001:db8::1]", Some("[2001:db8::1]:5061")),
             ("sip:[::1]:5070;transport=tcp", Some("[::1]:5070")),
+            ("sip:10.0.0.1;transport=tls", Some("10.0.0.1:5061")),
             ("sip:ast1.example.com:5060", None),
         ] {
             let uri: NodeUri = uri.parse().unwrap();
-            let default_port = if uri.secure() { 5061 } else { 5060 };
-            assert_eq!(literal(&uri, default_port), place.map(|p| p.parse().unwrap()), "{uri}");
+            assert_eq!(literal(&uri, default_port(&uri)), place.map(|p| p.parse().unwrap()), "{uri}");
         }
     }
 }
