@@ -1,0 +1,4 @@
+//! How MQS scales.
+#![allow(missing_docs)]
+use mqs as _;
+fn main() {}
