@@ -179,11 +179,11 @@ impl Pool {
         for batch in BATCHES {
             batches.insert(batch.to_string(), self.verbs(batch).await);
         }
-        let (view, view_commands) = self.cost(full_or_quick(60, 10), Op::View).await;
-        let (steward, _) = self.cost(1000, Op::Steward).await;
-        let (known, _) = self.cost(full_or_quick(60, 10), Op::Known).await;
-        let (write, _) = self.cost(full_or_quick(30, 5), Op::Write).await;
-        let (reload, _) = self.cost(full_or_quick(30, 5), Op::Reload).await;
+        let (view, view_commands) = self.cost(Op::View).await;
+        let (steward, _) = self.cost(Op::Steward).await;
+        let (known, _) = self.cost(Op::Known).await;
+        let (write, _) = self.cost(Op::Write).await;
+        let (reload, _) = self.cost(Op::Reload).await;
         let found = json!({
             "nodes": self.view.loaded.len(), "calls": calls, "bytes_a_call": round(bytes),
             "batches": batches, "view_us": round(view), "view_commands": round(view_commands),
@@ -196,8 +196,8 @@ impl Pool {
 
     /// CPU µs and commands a verb, when so many travel together.
     async fn verbs(&mut self, batch: usize) -> Value {
-        let rounds = full_or_quick(7, 3);
-        let each = full_or_quick(2048, 512).max(batch);
+        let rounds = full_or_quick(5, 3);
+        let each = (64 * batch).clamp(full_or_quick(512, 128), 2048);
         let mut told: [Vec<f64>; 3] = Default::default();
         let mut commands = [0.0; 3];
         for _ in 0..rounds {
@@ -247,28 +247,38 @@ impl Pool {
     }
 
     /// CPU µs and commands of one operation that belongs to no call.
-    async fn cost(&mut self, times: usize, op: Op) -> (f64, f64) {
+    async fn cost(&mut self, op: Op) -> (f64, f64) {
+        // A short one is lost in what a look at the meter takes.
+        let at_once = match op {
+            Op::Steward => 100,
+            Op::View | Op::Known | Op::Reload | Op::Write => 1,
+        };
         let (mut us, mut commands) = (Vec::new(), 0.0);
-        for _ in 0..times {
+        for _ in 0..full_or_quick(30, 7) {
             self.meter.start();
-            match op {
-                Op::View => drop(self.store.view(&self.pool, &self.view).await.unwrap()),
-                Op::Steward => drop(self.store.hold_steward("bench", 5000).await.unwrap()),
-                Op::Known => drop(self.store.known(&self.pool, &self.up[..KNOWN]).await.unwrap()),
-                Op::Reload => drop(self.store.view(&self.pool, &View::empty()).await.unwrap()),
-                Op::Write => {
-                    let nodes = self.view.nodes.clone();
-                    let written = self.store.write_nodes(&self.pool, &self.view, &nodes).await.unwrap();
-                    assert!(matches!(written, Written::Done(_)), "{written:?}");
-                }
+            for _ in 0..at_once {
+                self.operate(op).await;
             }
-            us.push(self.meter.took());
-            commands = self.meter.commands().0;
+            us.push(self.meter.took() / f64::from(at_once));
+            commands = self.meter.commands().0 / f64::from(at_once);
             if let Op::Write = op {
                 self.view = self.store.view(&self.pool, &self.view).await.unwrap();
             }
         }
         (median(us), commands)
+    }
+
+    async fn operate(&self, op: Op) {
+        match op {
+            Op::View => drop(self.store.view(&self.pool, &self.view).await.unwrap()),
+            Op::Steward => assert!(self.store.hold_steward("bench", 5000).await.unwrap()),
+            Op::Known => drop(self.store.known(&self.pool, &self.up[..KNOWN]).await.unwrap()),
+            Op::Reload => drop(self.store.view(&self.pool, &View::empty()).await.unwrap()),
+            Op::Write => {
+                let written = self.store.write_nodes(&self.pool, &self.view, &self.view.nodes).await.unwrap();
+                assert!(matches!(written, Written::Done(_)), "{written:?}");
+            }
+        }
     }
 
     /// Sweeps until all ended leases are forgotten.

@@ -1,7 +1,7 @@
 //! MQS while nodes or the store are lost: views, fallbacks, silences, ejections, probes, warming up and answers without the store.
 //!
-//! Simplified: a write of health takes [`WRITE_MS`] and always succeeds; a node that is back answers at once; what was answered without
-//! the store is known to it at the moment of its return.
+//! Simplified: changes of health are written one after the other and none is given up; a node that is back answers at once; what was
+//! answered without the store is known to it at the moment of its return; Redis is never late.
 
 use super::fleet::{Evenness, Fleet, zone};
 use super::policy::RULES;
@@ -14,6 +14,7 @@ use mqs::domain::id::{LeaseId, Slot};
 use mqs::domain::pool::{self, Lookup, Rules, TARGETS_MAX};
 use mqs::domain::time::EpochMs;
 use mqs::store::View;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,8 +24,10 @@ const PASS_MS: u64 = 1000;
 /// How long Kamailio waits for a node that is silent (`fr_timer_ms` of `mqs.cfg`), and for one that refuses.
 const SILENT_MS: u64 = 2000;
 const REFUSED_MS: u64 = 10;
-/// How long one instance needs for a change of health among 1,000 nodes.
-const WRITE_MS: u64 = 25;
+/// How long a look takes, and a change of health (a look, the write, another look), for each node of the pool: as measured on a busy
+/// machine.
+const LOOK_US_A_NODE: u64 = 10;
+const WRITE_US_A_NODE: u64 = 40;
 /// How long callers listen to silence before they hang up, on average.
 const HANG_UP_MS: f64 = 10_000.0;
 /// Anything, so that 0 is not a point in time.
@@ -125,7 +128,7 @@ struct Instance {
     view: View,
     fallbacks: Vec<usize>,
     watches: Vec<Watch>,
-    busy_until: u64,
+    busy: bool,
     degraded: Degraded,
     look_at: u64,
 }
@@ -144,8 +147,10 @@ struct World<'a> {
     lives: Vec<u32>,
     probe_at: Vec<u64>,
     version: u64,
+    /// Changes that wait, by whom, and when the next one's turn is.
+    to_write: VecDeque<(usize, Vec<Change>)>,
+    write_at: u64,
     now: u64,
-    asked: u64,
     second: Second,
     seconds: Vec<Second>,
 }
@@ -164,7 +169,7 @@ impl<'a> World<'a> {
             view: View::empty(),
             fallbacks: Vec::new(),
             watches: vec![Watch::default(); nodes],
-            busy_until: 0,
+            busy: false,
             degraded: Degraded::default(),
             look_at: if story.together { 0 } else { number as u64 * LOOK_MS / story.instances as u64 },
         };
@@ -177,8 +182,9 @@ impl<'a> World<'a> {
             lives: vec![0; nodes],
             probe_at: (0..nodes).map(|_| lots.u64(..story.health.probe_every_ms)).collect(),
             version: 1,
+            to_write: VecDeque::new(),
+            write_at: 0,
             now: 0,
-            asked: 0,
             second: Second::new(nodes),
             seconds: Vec::new(),
             story,
@@ -209,6 +215,7 @@ impl<'a> World<'a> {
         for event in self.agenda.take(now) {
             self.happen(event);
         }
+        self.write_next();
         if !self.without_store() {
             for instance in 0..self.instances.len() {
                 if self.instances[instance].look_at <= now {
@@ -257,7 +264,6 @@ impl<'a> World<'a> {
                     Conduct::Well | Conduct::Refuses => Evidence::ProbeGood,
                     Conduct::Silent => Evidence::ProbeBad("no answer".to_owned()),
                 };
-                // The steward writes one change after the other.
                 if let Some(change) = self.notice(0, node, &evidence) {
                     self.write(0, vec![change]);
                 }
@@ -305,7 +311,7 @@ impl<'a> World<'a> {
             Conduct::Well | Conduct::Refuses => Evidence::Answered,
         };
         // What a call meets while another change is being written will be met again.
-        if self.instances[attempt.instance].busy_until <= self.now
+        if !self.instances[attempt.instance].busy
             && let Some(change) = self.notice(attempt.instance, node, &evidence)
         {
             self.write(attempt.instance, vec![change]);
@@ -324,7 +330,6 @@ impl<'a> World<'a> {
     }
 
     fn choose_without_store(&mut self, instance: usize) -> Vec<usize> {
-        self.asked += 1;
         let lease = LeaseId(std::array::from_fn(|_| self.lots.u8(..)));
         let of = &self.instances[instance];
         let now = EpochMs(EPOCH + self.now);
@@ -400,21 +405,40 @@ impl<'a> World<'a> {
         }
     }
 
-    /// An instance writes one change after the other.
     fn write(&mut self, instance: usize, changes: Vec<Change>) {
-        let of = &mut self.instances[instance];
-        of.busy_until = of.busy_until.max(self.now) + WRITE_MS;
-        self.agenda.put(of.busy_until, Event::Write { instance, changes });
+        self.instances[instance].busy = true;
+        self.to_write.push_back((instance, changes));
+    }
+
+    /// Of two instances that write, one comes too late and begins again: one change after the other. What another instance has
+    /// changed already is only looked at.
+    fn write_next(&mut self) {
+        while self.write_at <= self.now
+            && let Some((instance, changes)) = self.to_write.pop_front()
+        {
+            let is_new = changes.iter().any(|change| self.stands(change));
+            let each = if is_new { WRITE_US_A_NODE } else { LOOK_US_A_NODE };
+            self.write_at = self.now + (self.fleet.nodes.len() as u64 * each).div_ceil(1000);
+            self.agenda.put(self.write_at, Event::Write { instance, changes });
+        }
+    }
+
+    /// Whether the health is still what the change was found on.
+    fn stands(&self, Change { node, before, .. }: &Change) -> bool {
+        let health = &self.fleet.nodes[*node].node.health;
+        (health.condition, health.since) == (before.condition, before.since)
     }
 
     /// As `dispatch::health` writes: each change unless the node's health is another one by now.
     fn written(&mut self, instance: usize, changes: &[Change]) {
         let now = EpochMs(EPOCH + self.now);
-        for Change { node, before, next } in changes {
+        self.instances[instance].busy = false;
+        let standing: Vec<&Change> = changes.iter().filter(|change| self.stands(change)).collect();
+        if standing.is_empty() {
+            return self.look(instance);
+        }
+        for Change { node, before, next } in standing {
             let node = Arc::make_mut(&mut self.fleet.nodes[*node].node);
-            if (node.health.condition, node.health.since) != (before.condition, before.since) {
-                continue;
-            }
             let moved = Health {
                 since: now,
                 until: next.until.map(|until| now + until.since(next.since)),

@@ -133,7 +133,7 @@ const STORIES: [(&str, &str); 9] = [
     ("one_cold", "the same, `slow_start_ms = 0`"),
     ("refusing", "one node refuses every call with 500"),
     ("refusing_together", "the same, all instances look at the same moment"),
-    ("store", "no store for 20 s"),
+    ("store", "no store for 10 s"),
     ("store_together", "the same, all instances looked at the same moment"),
 ];
 
@@ -362,7 +362,7 @@ fn stories(found: &Value) -> Vec<svg::Panel> {
         let seconds = values.len() as f64;
         Some(svg::Panel { title: (*words).to_owned(), seconds, lines: vec![((*name).to_owned(), values)] })
     };
-    debug_assert!(BEGINS_S == 20, "the heading says when");
+    assert!(BEGINS_S == 20, "the heading says when");
     [
         ("third", "over", "a third lost: fullest over mean"),
         ("third", "rates", "a third lost: calls to one node"),

@@ -49,8 +49,8 @@ pub fn tell() -> Value {
         ("one_cold", Story { health: cold, ..one }),
         ("refusing", refusing.clone()),
         ("refusing_together", Story { together: true, ..refusing }),
-        ("store", Story { without_store: begins..begins + 20_000, ..plain.clone() }),
-        ("store_together", Story { without_store: begins..begins + 20_000, together: true, ..plain }),
+        ("store", Story { without_store: begins..begins + 10_000, ..plain.clone() }),
+        ("store_together", Story { without_store: begins..begins + 10_000, together: true, ..plain }),
     ];
     let mut found = json!({ "nodes": nodes, "calls": calls, "instances": instances });
     for (name, story) in stories {
