@@ -31,13 +31,13 @@ FUZZ_SECONDS ?= 600
 fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 	MQS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture --test-threads=2
 
-BENCHES = footprint dispatch picks kamailio evenness redirect fleet report
+BENCHES = footprint dispatch picks kamailio evenness redirect fleet scaling report
 
 # Built first, so that nothing compiles while something is measured.
-bench: ## measure (13 min; MQS_BENCH_QUICK=1: 4), write target/bench/dispatch.json, docs/benchmarks.md and docs/plots/
+bench: ## measure (17 min; MQS_BENCH_QUICK=1: 4), write target/bench/, docs/benchmarks.md, docs/scaling.md and docs/plots/
 	@scripts/lab-setup --find-only --quiet
 	$(CARGO) bench --no-run $(BENCHES:%=--bench %)
-	@rm -f target/bench/dispatch.json target/bench/evenness.json
+	@rm -f target/bench/dispatch.json target/bench/evenness.json target/bench/scaling.json
 	@for one in $(BENCHES); do $(CARGO) bench --quiet --bench $$one || exit 1; done
 
 clean: ## remove what was built

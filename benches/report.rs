@@ -6,7 +6,7 @@ mod support;
 #[path = "support/svg.rs"]
 mod svg;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 use std::path::Path;
 
@@ -68,27 +68,18 @@ fn main() -> Result<()> {
         "kamailio-cpu.svg",
         svg::bars("Kamailio's CPU a call (µs)", &named(&found, "/kamailio", "kamailio_cpu_us_a_call")),
     )?;
-    draw("evenness.svg", svg::panels(&series()))?;
+    draw("evenness.svg", svg::panels("Calls that the emptiest node lacks, over time (s)", &series()))?;
 
     let page = docs.join("benchmarks.md");
     let text = std::fs::read_to_string(&page)?;
-    let text = between(&text, "figures", &goals(&found))?;
-    let text = between(&text, "lookups", &lookups(&found))?;
-    let text = between(&text, "kamailio", &kamailio(&found))?;
-    let text = between(&text, "evenness", &evenness(&found))?;
+    let text = support::between(&text, "figures", &goals(&found))?;
+    let text = support::between(&text, "lookups", &lookups(&found))?;
+    let text = support::between(&text, "kamailio", &kamailio(&found))?;
+    let text = support::between(&text, "evenness", &evenness(&found))?;
     std::fs::write(&page, text)?;
     println!("{}", goals(&found));
     println!("written to {} and docs/plots/", page.display());
     Ok(())
-}
-
-/// Replaces what is between two marks.
-fn between(text: &str, mark: &str, new: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- {mark}: written by make bench -->\n"), format!("<!-- {mark} end -->"));
-    let (before, rest) =
-        text.split_once(&begin).with_context(|| format!("benchmarks.md has no {begin:?}"))?;
-    let (_, after) = rest.split_once(&end).with_context(|| format!("benchmarks.md has no {end:?}"))?;
-    Ok(format!("{before}{begin}{new}{end}{after}"))
 }
 
 fn number(found: &Value, at: &str) -> Option<f64> {

@@ -6,6 +6,7 @@
 
 pub mod redis;
 
+use anyhow::Context as _;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Map, Value};
@@ -88,4 +89,12 @@ fn merge(into: &mut Value, from: Value) {
         }
         (into, from) => *into = from,
     }
+}
+
+/// Replaces what is between two marks of a page.
+pub fn between(text: &str, mark: &str, new: &str) -> anyhow::Result<String> {
+    let (begin, end) = (format!("<!-- {mark}: written by make bench -->\n"), format!("<!-- {mark} end -->"));
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("the page has no {begin:?}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("the page has no {end:?}"))?;
+    Ok(format!("{before}{begin}{new}{end}{after}"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-const COLOURS: [&str; 2] = ["#d9822b", "#2b7bd9"];
+const COLOURS: [&str; 4] = ["#d9822b", "#2b7bd9", "#4c9a4c", "#9a5fb5"];
 const INK: &str = "#888888";
 
 /// Lines over time, the first one below the others.
@@ -35,11 +35,11 @@ pub fn bars(title: &str, values: &[(String, f64)]) -> String {
 }
 
 /// Two panels a row, each with a scale of its own.
-pub fn panels(panels: &[Panel]) -> String {
+pub fn panels(heading: &str, panels: &[Panel]) -> String {
     const WIDE: usize = 430;
     const HIGH: usize = 190;
     let mut svg = open(2 * WIDE, 30 + HIGH * panels.len().div_ceil(2));
-    text(&mut svg, 10.0, 18.0, "Calls that the emptiest node lacks, over time (s)", "font-weight=\"bold\"");
+    text(&mut svg, 10.0, 18.0, heading, "font-weight=\"bold\"");
     for (number, panel) in panels.iter().enumerate() {
         let (left, top) = ((number % 2 * WIDE) as f64, (30 + number / 2 * HIGH) as f64);
         draw(&mut svg, panel, left + 40.0, top + 22.0, WIDE as f64 - 60.0, HIGH as f64 - 55.0);

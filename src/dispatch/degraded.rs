@@ -6,7 +6,7 @@
 //! The answers are journalled, and the store adopts them when it is back.
 
 use crate::domain::id::{LeaseId, NodeId, Slot};
-use crate::domain::pool::{self, Loaded, Lookup, NoPick, Rules, TARGETS_MAX};
+use crate::domain::pool::{self, Loaded, Lookup, NoPick, Rules};
 use crate::domain::time::EpochMs;
 use crate::store::View;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -113,19 +113,17 @@ fn slots_of(view: &View, names: &[NodeId]) -> Vec<Slot> {
     names.iter().filter_map(|name| view.node(name)).map(|n| n.node.slot).collect()
 }
 
-/// All that would do, without regard to room: drawn two at a time, the less occupied one first.
+/// All that would do, without regard to room: drawn two at a time, the less occupied one first. Those of the caller's zone that
+/// would not spill are drawn before the others.
 fn choose(lease: LeaseId, loaded: &[Loaded], lookup: &Lookup, rules: &Rules) -> Result<Vec<Slot>, NoPick> {
     // Room is not a reason here: numbers that are known to be stale must not turn a caller away.
-    let relaxed = Rules { agent_reserve_pm: 0, targets_max: TARGETS_MAX, ..*rules };
+    let relaxed = Rules { agent_reserve_pm: 0, ..*rules };
     let roomy: Vec<Loaded> =
         loaded.iter().map(|n| Loaded { load: n.load.min(n.node.capacity - 1), ..n.clone() }).collect();
-    let wide = Lookup { targets_max: TARGETS_MAX, ..lookup.clone() };
-    let mut order: Vec<Slot> = pool::pick(&roomy, &wide, &relaxed)
-        .targets?
-        .iter()
-        .filter_map(|i| loaded.get(*i))
-        .map(|n| n.node.slot)
-        .collect();
+    let best = pool::order(&roomy, lookup, &relaxed)?;
+    let mut order: Vec<&Loaded> = best.iter().filter_map(|i| loaded.get(*i)).collect();
+    let is_near = |n: &&&Loaded| lookup.zone.is_some() && n.node.zone == lookup.zone;
+    let mut near = order.iter().take_while(is_near).count();
     let mut chance = u64::from_be_bytes(std::array::from_fn(|i| lease.0.get(i).copied().unwrap_or(0)));
     let mut draw = |count: usize| {
         let count64 = u64::try_from(count).unwrap_or(1).max(1);
@@ -137,8 +135,10 @@ fn choose(lease: LeaseId, loaded: &[Loaded], lookup: &Lookup, rules: &Rules) -> 
     let wanted = usize::from(lookup.targets_max.min(rules.targets_max)).max(1);
     while !order.is_empty() && targets.len() < wanted {
         // `order` is best first, so the lower of two draws is the less occupied one.
-        let best = draw(order.len()).min(draw(order.len()));
-        targets.push(order.remove(best));
+        let among = if near > 0 { near } else { order.len() };
+        let best = draw(among).min(draw(among));
+        targets.push(order.remove(best).node.slot);
+        near = near.saturating_sub(1);
     }
     Ok(targets)
 }
@@ -205,6 +205,34 @@ mod tests {
             degraded.answer(lease(0), &View::empty(), &call, &RULES, EpochMs(REMEMBERED_MS)),
             Err(NoPick::NoNode)
         );
+    }
+
+    #[test]
+    fn instances_with_one_view_spread_over_all_nodes() {
+        const NODES: u64 = 100;
+        const CALLS: u64 = 4000;
+        let (view, call) = (view(&[5; NODES as usize]), Lookup::new_call(3));
+        let mut counts = [0; NODES as usize];
+        for n in 0..CALLS {
+            // Another instance each time: none knows of the others' picks.
+            let targets = Degraded::default().answer(lease(n), &view, &call, &RULES, EpochMs(0)).unwrap();
+            counts[usize::from(targets[0].0)] += 1;
+        }
+        // The best of two draws is the first node twice as often as any.
+        assert!(counts.iter().all(|n| *n < 3 * CALLS / NODES), "{counts:?}");
+    }
+
+    #[test]
+    fn callers_stay_in_their_zone_while_it_has_nodes() {
+        let mut view = view(&[5; 40]);
+        for (n, zone) in view.loaded.iter_mut().zip(["a", "b"].iter().cycle()) {
+            Arc::make_mut(&mut n.node).zone = Some(zone.parse().unwrap());
+        }
+        let call = Lookup { zone: Some("b".parse().unwrap()), ..Lookup::new_call(3) };
+        for n in 0..100 {
+            let targets = Degraded::default().answer(lease(n), &view, &call, &RULES, EpochMs(0)).unwrap();
+            assert!(targets.iter().all(|slot| slot.0 % 2 == 1), "{targets:?}");
+        }
     }
 
     #[test]

@@ -170,31 +170,52 @@ pub fn pick(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
 
 /// The same, with the node in slot `preferred` first, if it is one of those that may take the call.
 pub fn pick_preferring(preferred: Option<Slot>, nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Picked {
-    let mut verdicts: Vec<Verdict> = nodes.iter().map(|n| judge(n, lookup, rules)).collect();
-    let mut order = eligible(&verdicts);
+    let mut verdicts = judge_all(nodes, lookup, rules);
+    let mut targets = rank(nodes, &verdicts, lookup, rules);
+    if let Ok(order) = &mut targets {
+        let sticks = |i: &usize| nodes.get(*i).is_some_and(|n| Some(n.node.slot) == preferred);
+        if let Some(front) = order.iter().position(sticks).and_then(|at| order.get_mut(..=at)) {
+            front.rotate_right(1);
+        }
+        order.truncate(usize::from(lookup.targets_max.min(rules.targets_max)).max(1));
+        for (rank, index) in (0u8..).zip(order) {
+            if let Some(verdict) = verdicts.get_mut(*index) {
+                *verdict = Verdict::Target(rank);
+            }
+        }
+    }
+    Picked { targets, verdicts }
+}
+
+/// Indices of all nodes that would do, best first: as [`pick`] has them before it keeps some.
+pub fn order(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Result<Vec<usize>, NoPick> {
+    rank(nodes, &judge_all(nodes, lookup, rules), lookup, rules)
+}
+
+fn judge_all(nodes: &[Loaded], lookup: &Lookup, rules: &Rules) -> Vec<Verdict> {
+    nodes.iter().map(|n| judge(n, lookup, rules)).collect()
+}
+
+fn rank(
+    nodes: &[Loaded],
+    verdicts: &[Verdict],
+    lookup: &Lookup,
+    rules: &Rules,
+) -> Result<Vec<usize>, NoPick> {
+    let mut order = eligible(verdicts);
     if order.is_empty() && lookup.emergency && lookup.kind != Kind::Agent {
         // An emergency call rather goes to a full, a draining or even a dead-looking node than nowhere.
         order = last_resort(nodes);
     }
     if order.is_empty() {
         let full = verdicts.contains(&Verdict::NoRoom);
-        return Picked { targets: Err(if full { NoPick::Full } else { NoPick::NoNode }), verdicts };
+        return Err(if full { NoPick::Full } else { NoPick::NoNode });
     }
     order.sort_by(|a, b| match (nodes.get(*a), nodes.get(*b)) {
         (Some(a), Some(b)) => compare(a, b, lookup, rules),
         (None, _) | (_, None) => Ordering::Equal,
     });
-    let sticks = |i: &usize| nodes.get(*i).is_some_and(|n| Some(n.node.slot) == preferred);
-    if let Some(front) = order.iter().position(sticks).and_then(|at| order.get_mut(..=at)) {
-        front.rotate_right(1);
-    }
-    order.truncate(usize::from(lookup.targets_max.min(rules.targets_max)).max(1));
-    for (rank, index) in (0u8..).zip(&order) {
-        if let Some(verdict) = verdicts.get_mut(*index) {
-            *verdict = Verdict::Target(rank);
-        }
-    }
-    Picked { targets: Ok(order), verdicts }
+    Ok(order)
 }
 
 /// Channels that `lookup`'s kind may fill on a node of this capacity.
