@@ -512,7 +512,14 @@ fn top_prints_one_reading_where_there_is_no_terminal() {
         assert!(head.contains(said), "{said}: {head}");
     }
     assert!(head.ends_with("\nconnections   http 1"), "{head}");
-    let (pools, nodes) = tables.split_once("\n\n").unwrap();
+    let (pools, tables) = tables.split_once("\n\n").unwrap();
+    let (zones, nodes) = tables.split_once("\n\n").unwrap();
+    let of_zones = "\
+POOL     ZONE  NODES  ACTIVE  LOAD  CAPACITY  OCCUPANCY
+default  a         1       1     1       900      0.1 %
+default  b         1       1     0       600      0.0 %
+default  -         1       0     0         0          -";
+    assert_eq!(zones, of_zones);
     let totals = "\
 POOL     NODES  ACTIVE  LOAD  CAPACITY  OCCUPANCY
 default      3       2     1      1500      0.1 %";
@@ -532,6 +539,8 @@ default      3       2     1      1500      0.1 %";
     assert_eq!((&reading["version"], &reading["since_start"]), (&version.into(), &true.into()));
     assert_eq!((&reading["nodes"][0]["id"], &reading["nodes"][0]["load"]), (&"ast1".into(), &1.into()));
     assert_eq!((&reading["pools"][0]["pool"], &reading["pools"][0]["load"]), (&"default".into(), &1.into()));
+    let zone = &reading["pools"][0]["zones"][0];
+    assert_eq!((&zone["zone"], &zone["load"], &zone["capacity"]), (&"a".into(), &1.into(), &900.into()));
     assert!(reading["rates"]["lookups_per_s"]["routed"].as_f64().unwrap() > 0.0, "{reading}");
     assert!(reading["rates"]["p99"]["at"].as_f64().unwrap() > 0.0, "{reading}");
 }

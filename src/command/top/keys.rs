@@ -12,6 +12,8 @@ pub enum Sort {
     Occupancy,
     /// The most loaded first.
     Load,
+    /// By zone, those that stand nowhere last.
+    Zone,
     /// What takes no calls first, and of those what changed last.
     State,
 }
@@ -23,6 +25,7 @@ impl Sort {
             Sort::Listed => "listed",
             Sort::Occupancy => "occupancy",
             Sort::Load => "load",
+            Sort::Zone => "zone",
             Sort::State => "state",
         }
     }
@@ -31,7 +34,8 @@ impl Sort {
         match self {
             Sort::Listed => Sort::Occupancy,
             Sort::Occupancy => Sort::Load,
-            Sort::Load => Sort::State,
+            Sort::Load => Sort::Zone,
+            Sort::Zone => Sort::State,
             Sort::State => Sort::Listed,
         }
     }
@@ -124,8 +128,8 @@ mod tests {
     fn p_pauses_and_goes_on_and_s_goes_round() {
         assert!(chars("p").paused && !chars("pp").paused);
         let sorts: Vec<_> =
-            ["", "s", "ss", "sss", "ssss"].iter().map(|keys| chars(keys).sort.as_str()).collect();
-        assert_eq!(sorts, ["listed", "occupancy", "load", "state", "listed"]);
+            ["", "s", "ss", "sss", "ssss", "sssss"].iter().map(|keys| chars(keys).sort.as_str()).collect();
+        assert_eq!(sorts, ["listed", "occupancy", "load", "zone", "state", "listed"]);
         assert_eq!(chars("jjs").scroll, 0, "another order is read from its top");
     }
 

@@ -2,9 +2,11 @@
 //!
 //! * this file: the loop, and the terminal that is always given back · [`keys`]: what the keys do
 //! * [`reading`], [`figures`]: what the instance said, and the rates between two readings
+//! * [`history`]: the load of the last minutes
 //! * [`screen`]: drawn · [`plain`]: printed · [`words`]: what both say
 
 pub mod figures;
+pub mod history;
 pub mod keys;
 pub mod plain;
 pub mod reading;
@@ -15,6 +17,7 @@ use super::client::Instance;
 use super::output::{colours, print, told};
 use crate::clock::{self, Stopwatch};
 use anyhow::{Context as _, anyhow};
+use history::History;
 use keys::{Choice, Reach, press};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
@@ -38,7 +41,7 @@ Examples:
 
 q quits, ? tells the other keys. Where standard output is not a terminal, it is as with --once.";
 
-/// Watch a running instance: nodes, load, lookups, latency
+/// Watch a running instance: nodes, zones, load, lookups, latency
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -89,7 +92,9 @@ async fn live(args: &Args) -> anyhow::Result<()> {
     let mut screen = Screen::open()?;
     let mut typed = typed();
     let mut answers = asked(args.instance.clone(), args.interval);
-    let mut state = State { place: args.instance.place(), interval: args.interval, last: None, gone: None };
+    let history = History::every(args.interval);
+    let (place, interval) = (args.instance.place(), args.interval);
+    let mut state = State { place, interval, last: None, gone: None, history };
     let mut choice = Choice::default();
     while !choice.quit {
         let reach = screen.draw(&state, &choice, clock.elapsed())?;
@@ -115,7 +120,9 @@ async fn live(args: &Args) -> anyhow::Result<()> {
 fn take(state: &mut State, answer: anyhow::Result<Answers>, now: Duration) {
     match answer {
         Ok(answers) => {
-            state.last = Some(answers.since(state.last.as_ref(), now, clock::wall()));
+            let reading = answers.since(state.last.as_ref(), now, clock::wall());
+            state.history.keep(&reading);
+            state.last = Some(reading);
             state.gone = None;
         }
         Err(error) => {

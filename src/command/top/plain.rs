@@ -29,11 +29,32 @@ pub fn text(reading: &Reading, place: &str, colours: bool) -> String {
     for pool in &reading.pools {
         pools.row(vec![
             Cell::new(&pool.pool, Look::Bold),
-            pool.nodes.into(),
-            pool.active.into(),
-            pool.load.into(),
-            pool.capacity.into(),
-            occupancy(pool.occupancy).into(),
+            pool.sums.nodes.into(),
+            pool.sums.active.into(),
+            pool.sums.load.into(),
+            pool.sums.capacity.into(),
+            occupancy(pool.sums.occupancy).into(),
+        ]);
+    }
+    let mut zones = Table::new(&[
+        ("POOL", Side::Left),
+        ("ZONE", Side::Left),
+        ("NODES", Side::Right),
+        ("ACTIVE", Side::Right),
+        ("LOAD", Side::Right),
+        ("CAPACITY", Side::Right),
+        ("OCCUPANCY", Side::Right),
+    ]);
+    for (pool, zone) in reading.pools.iter().flat_map(|pool| pool.zones.iter().map(move |zone| (pool, zone)))
+    {
+        zones.row(vec![
+            Cell::from(&pool.pool),
+            Cell::new(zone.zone.as_deref().unwrap_or("-"), Look::Bold),
+            zone.sums.nodes.into(),
+            zone.sums.active.into(),
+            zone.sums.load.into(),
+            zone.sums.capacity.into(),
+            occupancy(zone.sums.occupancy).into(),
         ]);
     }
     let mut nodes = Table::new(&[
@@ -58,8 +79,12 @@ pub fn text(reading: &Reading, place: &str, colours: bool) -> String {
             percent(node.occupancy).into(),
         ]);
     }
-    text.push_str(&format!("\n{}\n{}", pools.render(colours), nodes.render(colours)));
-    for line in reading.nodes.iter().filter_map(|node| told(node).line(&node.id)) {
+    text.push_str(&format!("\n{}\n", pools.render(colours)));
+    if reading.pools.iter().any(|pool| !pool.zones.is_empty()) {
+        text.push_str(&format!("{}\n", zones.render(colours)));
+    }
+    text.push_str(&nodes.render(colours));
+    for line in reading.nodes.iter().filter_map(|node| reading.why(node, &node.id)) {
         text.push_str(&format!("{line}\n"));
     }
     if reading.stale() {

@@ -8,6 +8,7 @@ use crate::dispatch::listing::NodeInfo;
 use crate::domain::time::EpochMs;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything that is shown, as it was at one moment.
@@ -44,6 +45,26 @@ pub struct Reading {
 pub struct Totals {
     /// The pool.
     pub pool: String,
+    /// All of it.
+    #[serde(flatten)]
+    pub sums: Sums,
+    /// Its zones by name, those that stand nowhere last; none where no node has a zone.
+    pub zones: Vec<ZoneTotals>,
+}
+
+/// The nodes of a pool that stand in one zone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ZoneTotals {
+    /// The zone; `null`: nodes that stand nowhere in particular.
+    pub zone: Option<String>,
+    /// All of it.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+/// Some nodes in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sums {
     /// Nodes that were not removed.
     pub nodes: usize,
     /// Those of them that take new calls.
@@ -126,6 +147,13 @@ impl Reading {
         (since_ms > 0).then(|| self.at_ms.saturating_sub(since_ms) / 1000)
     }
 
+    /// Why a node is left out, and for how long that lasts; nothing where nothing is the matter.
+    pub fn why(&self, node: &NodeInfo, name: &str) -> Option<String> {
+        let line = told(node).line(name)?;
+        let left_ms = node.health_until_ms.map(|until| until.saturating_sub(self.at_ms)).filter(|ms| *ms > 0);
+        Some(left_ms.map_or(line.clone(), |ms| format!("{line}; for {} more", ago(ms.div_ceil(1000)))))
+    }
+
     /// Whether the store did not answer, so that loads are old.
     pub fn stale(&self) -> bool {
         self.nodes.iter().any(|node| node.stale)
@@ -133,18 +161,32 @@ impl Reading {
 }
 
 fn totals(pool: String, nodes: &[NodeInfo]) -> Totals {
-    let mine = || nodes.iter().filter(|n| n.pool == pool);
+    let mine: Vec<&NodeInfo> = nodes.iter().filter(|n| n.pool == pool).collect();
+    let mut by_zone: BTreeMap<(bool, Option<&str>), Vec<&NodeInfo>> = BTreeMap::new();
+    for node in &mine {
+        let zone = node.zone.as_deref();
+        by_zone.entry((zone.is_none(), zone)).or_default().push(node);
+    }
+    let zoned = by_zone.keys().any(|(nowhere, _)| !nowhere);
+    let zones = by_zone.iter().filter(|_| zoned);
+    let zones = zones
+        .map(|((_, zone), nodes)| ZoneTotals { zone: zone.map(str::to_owned), sums: sums(nodes) })
+        .collect();
+    Totals { sums: sums(&mine), zones, pool }
+}
+
+fn sums(nodes: &[&NodeInfo]) -> Sums {
+    let mine = || nodes.iter();
     let active = || mine().filter(|n| n.state == "active");
     let capacity: u64 = active().map(|n| u64::from(n.capacity)).sum();
     let carried: u64 = active().map(|n| u64::from(n.load)).sum();
-    Totals {
+    Sums {
         nodes: mine().filter(|n| n.state != "removed").count(),
         active: active().count(),
         load: mine().map(|n| u64::from(n.load)).sum(),
         // Sums of at most 8000 a node: exact.
         occupancy: (capacity > 0).then(|| carried as f64 / capacity as f64),
         capacity,
-        pool,
     }
 }
 
@@ -162,6 +204,8 @@ fn harmless(node: NodeInfo) -> NodeInfo {
         zone: node.zone.as_deref().map(plain),
         tags: node.tags.iter().map(|tag| plain(tag)).collect(),
         state: plain(&node.state),
+        health: plain(&node.health),
+        health_why: plain(&node.health_why),
         ..node
     }
 }

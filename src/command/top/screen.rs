@@ -1,7 +1,8 @@
 //! The live view, drawn.
 
+use super::history::{CELLS, History, Of};
 use super::keys::{Choice, Reach, Sort};
-use super::reading::{Reading, Totals, ago, told};
+use super::reading::{Reading, Sums, Totals, ago, told};
 use super::words;
 use crate::command::output::{Look, percent};
 use crate::dispatch::listing::NodeInfo;
@@ -14,10 +15,17 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 /// Cells of a bar.
-const BAR: usize = 20;
+const BAR: usize = 10;
 
-/// Pools that are shown with their totals; more are only counted, so that the nodes have room.
-const POOLS_MAX: usize = 5;
+/// The same as a width, and that of a sparkline.
+const WIDE: u16 = BAR as u16;
+const SPARK: u16 = CELLS as u16;
+
+/// Pools and zones that are shown with their totals; more are only counted, so that the nodes have room.
+const TOTALS_MAX: usize = 7;
+
+/// Nodes of which it is told why they are left out.
+const WHY_MAX: usize = 4;
 
 /// What is drawn.
 pub struct State {
@@ -29,6 +37,8 @@ pub struct State {
     pub last: Option<Reading>,
     /// It does not answer.
     pub gone: Option<Gone>,
+    /// What it said in the last minutes.
+    pub history: History,
 }
 
 /// An instance that does not answer.
@@ -41,18 +51,21 @@ pub struct Gone {
 
 /// Draws it, and says how far the list of nodes can be scrolled.
 pub fn draw(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) -> Reach {
-    let pools: &[Totals] = state.last.as_ref().map_or(&[], |last| &last.pools);
-    let pool_lines = pools.len().min(POOLS_MAX) + 1 + usize::from(pools.len() > POOLS_MAX);
-    // At most seven.
-    let pool_lines = u16::try_from(pool_lines).unwrap_or(u16::MAX);
-    let [title, note, summary, _, totals, _, nodes, footer] = Layout::vertical([
+    let totals_of = state.last.as_ref().map_or_else(Vec::new, |last| lines_of(&last.pools));
+    let total_lines = totals_of.len().min(TOTALS_MAX) + 1 + usize::from(totals_of.len() > TOTALS_MAX);
+    let reasons = state.last.as_ref().map_or_else(Vec::new, reasons);
+    // A handful each.
+    let [total_lines, reason_lines] =
+        [total_lines, reasons.len()].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    let [title, note, summary, _, totals, _, nodes, why, footer] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(5),
         Constraint::Length(1),
-        Constraint::Length(pool_lines),
+        Constraint::Length(total_lines),
         Constraint::Length(1),
         Constraint::Min(0),
+        Constraint::Length(reason_lines),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -61,8 +74,9 @@ pub fn draw(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) ->
     let mut reach = Reach::default();
     if let Some(reading) = &state.last {
         frame.render_widget(Paragraph::new(summary_lines(reading)), summary);
-        draw_pools(frame, totals, &reading.pools);
-        reach = draw_nodes(frame, nodes, reading, choice);
+        draw_totals(frame, totals, &totals_of, state, now);
+        reach = draw_nodes(frame, nodes, reading, state, choice, now);
+        frame.render_widget(Paragraph::new(reasons), why);
     }
     frame.render_widget(footer_line(state, choice, reach), footer);
     if choice.help {
@@ -116,30 +130,99 @@ fn summary_lines(reading: &Reading) -> Vec<Line<'static>> {
     ]
 }
 
-fn draw_pools(frame: &mut Frame, area: Rect, pools: &[Totals]) {
-    let row = |pool: &Totals| {
-        let share = pool.occupancy.unwrap_or(0.0);
+/// A line of totals: a pool, or one of its zones.
+struct Total<'a> {
+    name: Span<'static>,
+    of: Of,
+    sums: &'a Sums,
+}
+
+/// Each pool, and its zones below it where there is more than one.
+fn lines_of(pools: &[Totals]) -> Vec<Total<'_>> {
+    let mut lines = Vec::new();
+    for pool in pools {
+        lines.push(Total {
+            name: bold(pool.pool.clone()),
+            of: Of::Pool(pool.pool.clone()),
+            sums: &pool.sums,
+        });
+        let several = pool.zones.len() > 1;
+        lines.extend(pool.zones.iter().filter(|_| several).map(|zone| Total {
+            name: Span::raw(format!("  {}", zone.zone.as_deref().unwrap_or("-"))),
+            of: Of::Zone(pool.pool.clone(), zone.zone.clone()),
+            sums: &zone.sums,
+        }));
+    }
+    lines
+}
+
+/// Why nodes are left out: those that it happened to last, first.
+fn reasons(reading: &Reading) -> Vec<Line<'static>> {
+    let mut nodes: Vec<&NodeInfo> = reading.nodes.iter().filter(|node| told(node).is_special()).collect();
+    nodes.sort_by_key(|node| Reverse(node.health_since_ms));
+    let name = |node: &NodeInfo| match reading.pools.len() {
+        0 | 1 => node.id.clone(),
+        _ => format!("{}/{}", node.pool, node.id),
+    };
+    let line = |node: &&NodeInfo| Some(Line::from(dim(reading.why(node, &name(node))?)));
+    let mut lines: Vec<Line> = nodes.iter().take(WHY_MAX).filter_map(line).collect();
+    if nodes.len() > WHY_MAX {
+        lines.push(Line::from(dim(format!("and {} more", nodes.len() - WHY_MAX))));
+    }
+    lines
+}
+
+fn draw_totals(frame: &mut Frame, area: Rect, totals: &[Total<'_>], state: &State, now: Duration) {
+    let row = |total: &Total<'_>| {
+        let share = total.sums.occupancy.unwrap_or(0.0);
         Row::new(vec![
-            Cell::from(bold(pool.pool.clone())),
-            right(pool.nodes.to_string()),
-            right(pool.active.to_string()),
-            right(pool.load.to_string()),
-            right(pool.capacity.to_string()),
+            Cell::from(total.name.clone()),
+            right(total.sums.nodes.to_string()),
+            right(total.sums.active.to_string()),
+            right(total.sums.load.to_string()),
+            right(total.sums.capacity.to_string()),
             bar(share),
-            right(pool.occupancy.map_or_else(|| "-".to_owned(), percent)),
+            right(total.sums.occupancy.map_or_else(|| "-".to_owned(), percent)),
+            left(&state.history.line(&total.of, now)),
         ])
     };
-    let mut rows: Vec<Row> = pools.iter().take(POOLS_MAX).map(row).collect();
-    if pools.len() > POOLS_MAX {
-        rows.push(Row::new([format!("and {} more", pools.len() - POOLS_MAX)]));
+    let mut rows: Vec<Row> = totals.iter().take(TOTALS_MAX).map(row).collect();
+    let hidden = totals.len().saturating_sub(TOTALS_MAX);
+    let more = if hidden > 0 { format!("and {hidden} more") } else { String::new() };
+    if hidden > 0 {
+        rows.push(Row::new([more.clone()]));
     }
-    let titles =
-        [left("POOL"), right("NODES"), right("ACTIVE"), right("LOAD"), right("CAPACITY"), left("OCCUPANCY")];
-    let widths = [width(pools.iter().map(|p| p.pool.as_str()), 24), 5, 6, 7, 8, 20, 8];
+    let titles = [
+        left("POOL"),
+        right("NODES"),
+        right("ACTIVE"),
+        right("LOAD"),
+        right("CAPACITY"),
+        left("OCCUPANCY"),
+        left(""),
+        left(&last(state)),
+    ];
+    let widths = [
+        width(totals.iter().map(|t| t.name.content.as_ref()).chain([more.as_str()]), 24),
+        5,
+        6,
+        7,
+        8,
+        WIDE,
+        8,
+        SPARK,
+    ];
     frame.render_widget(table(rows, titles, &widths), area);
 }
 
-fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice) -> Reach {
+fn draw_nodes(
+    frame: &mut Frame,
+    area: Rect,
+    reading: &Reading,
+    state: &State,
+    choice: &Choice,
+    now: Duration,
+) -> Reach {
     // One line is the titles'.
     let page = usize::from(area.height.saturating_sub(1));
     let scroll_max = reading.nodes.len().saturating_sub(page);
@@ -157,6 +240,7 @@ fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice)
                 right(node.capacity.to_string()),
                 bar(node.occupancy),
                 right(percent(node.occupancy)),
+                left(&state.history.line(&Of::node(node), now)),
             ])
         })
         .collect();
@@ -169,6 +253,8 @@ fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice)
         right("LOAD"),
         right("CAPACITY"),
         left("OCCUPANCY"),
+        left(""),
+        left(&last(state)),
     ];
     let all = || reading.nodes.iter();
     let widths = [
@@ -179,11 +265,17 @@ fn draw_nodes(frame: &mut Frame, area: Rect, reading: &Reading, choice: &Choice)
         9,
         5,
         8,
-        20,
+        WIDE,
         8,
+        SPARK,
     ];
     frame.render_widget(table(rows, titles, &widths), area);
     Reach { scroll_max, page }
+}
+
+/// `LAST 2 MIN`: what the sparklines span.
+fn last(state: &State) -> String {
+    format!("LAST {} MIN", state.history.span().as_secs() / 60)
 }
 
 fn sorted(nodes: &[NodeInfo], sort: Sort) -> Vec<&NodeInfo> {
@@ -192,6 +284,10 @@ fn sorted(nodes: &[NodeInfo], sort: Sort) -> Vec<&NodeInfo> {
         Sort::Listed => {}
         Sort::Occupancy => nodes.sort_by(|a, b| b.occupancy.total_cmp(&a.occupancy)),
         Sort::Load => nodes.sort_by_key(|node| Reverse(node.load)),
+        Sort::Zone => nodes.sort_by(|a, b| {
+            let zone = |node: &NodeInfo| (node.zone.is_none(), node.zone.clone());
+            (&a.pool, zone(a)).cmp(&(&b.pool, zone(b)))
+        }),
         Sort::State => nodes.sort_by_key(|node| {
             let bad = ["failing", "ejected", "overloaded", "down", "removed", "draining", "warming"];
             let rank = bad.iter().position(|bad| told(node).word().trim_end_matches('!') == *bad);
@@ -215,7 +311,7 @@ fn footer_line(state: &State, choice: &Choice, reach: Reach) -> Paragraph<'stati
 const HELP: &str = "\
 q, Esc, Ctrl-C   quit
 p, Space         pause, go on
-s                sort: listed, occupancy, load, state
+s                sort: listed, occupancy, load, zone, state
 ↑ ↓, k j         scroll a line
 PgUp PgDn        scroll a page
 Home End, g G    to the first, to the last
@@ -224,6 +320,7 @@ Home End, g G    to the first, to the last
 LOAD       live leases, of the whole fleet
 CAPACITY   channels; of a pool: of its active nodes
 SINCE      how long a node has been in its state
+LAST       the occupancy then; █: full, a gap: not read
 degraded   answered without the store";
 
 fn draw_help(frame: &mut Frame) {
@@ -261,7 +358,7 @@ fn dim(text: impl Into<String>) -> Span<'static> {
 }
 
 fn bar(share: f64) -> Cell<'static> {
-    // 0 … 20: exact.
+    // 0 … 10: exact.
     let full = ((share * BAR as f64).round().max(0.0) as usize).min(BAR);
     let colour = if share >= 1.0 {
         Color::Red

@@ -51,14 +51,33 @@ fn node(pool: &str, id: &str, state: &str, load: u32, capacity: u32) -> NodeInfo
     }
 }
 
+/// Two minutes of readings, the last of them now.
 fn state() -> State {
-    let mut nodes =
-        vec![node("default", "ast1", "active", 450, 900), node("default", "ast2", "draining", 12, 600)];
-    nodes.extend((3..=20).map(|n| node("sales", &format!("ast{n}"), "active", n, 20)));
-    nodes.push(node("sales", "ast21", "down", 0, 20));
-    let answers = Answers::of(nodes, &["default", "empty", "sales"], Figures::read(METRICS));
-    let last = Some(answers.since(None, Duration::ZERO, EpochMs(1_100_000)));
-    State { place: "/run/mqs/http.sock".into(), interval: Duration::from_secs(1), last, gone: None }
+    let mut state = State {
+        place: "/run/mqs/http.sock".into(),
+        interval: Duration::from_secs(1),
+        last: None,
+        gone: None,
+        history: History::every(Duration::from_secs(1)),
+    };
+    for at_s in (0..=75).step_by(5) {
+        let mut nodes = vec![
+            node("default", "ast1", "active", 6 * at_s, 900),
+            node("default", "ast2", "draining", 87 - at_s, 600),
+            node("default", "ast22", "active", 10, 500),
+        ];
+        nodes[2].zone = Some("hamburg".into());
+        nodes.extend((3..=20).map(|n| node("sales", &format!("ast{n}"), "active", n, 20)));
+        nodes.push(node("sales", "ast21", "down", 0, 20));
+        let ill = &mut nodes[4];
+        (ill.health, ill.health_why) = ("ejected".into(), "3 calls in a row: no answer".into());
+        (ill.health_since_ms, ill.health_until_ms) = (1_095_000, Some(1_108_000));
+        let answers = Answers::of(nodes, &["default", "empty", "sales"], Figures::read(METRICS));
+        let reading = answers.since(None, Duration::from_secs(u64::from(at_s)), EpochMs(1_100_000));
+        state.history.keep(&reading);
+        state.last = Some(reading);
+    }
+    state
 }
 
 fn shown(state: &State, choice: &Choice, size: (u16, u16)) -> (String, Reach) {
@@ -79,7 +98,7 @@ fn the_screen_is_the_golden_one() {
         std::fs::write(file, &text).unwrap();
     }
     assert_eq!(text, include_str!("golden.txt"), "\n{text}");
-    assert_eq!(reach, Reach { scroll_max: 6, page: 15 });
+    assert_eq!(reach, Reach { scroll_max: 10, page: 12 });
 }
 
 #[test]
@@ -87,15 +106,49 @@ fn scrolling_sorting_and_pausing_are_seen() {
     let choice = Choice { scroll: 99, sort: Sort::Occupancy, paused: true, ..Choice::default() };
     let (text, _) = shown(&state(), &choice, (100, 30));
     assert!(
-        text.contains("PAUSED") && text.contains("sort: occupancy") && text.contains("6 above, 0 below"),
+        text.contains("PAUSED") && text.contains("sort: occupancy") && text.contains("10 above, 0 below"),
         "{text}"
     );
-    let last = text.lines().rfind(|line| line.contains("sales") || line.contains("default")).unwrap();
+    let last = text.lines().rfind(|line| line.starts_with("sales ") || line.starts_with("default ")).unwrap();
     assert!(last.contains("ast21"), "the least occupied is last: {text}");
     let state_first = shown(&state(), &Choice { sort: Sort::State, ..Choice::default() }, (100, 30)).0;
     let nodes: Vec<&str> =
         state_first.lines().skip_while(|line| !line.starts_with("POOL") || !line.contains("NODE ")).collect();
-    assert!(nodes[1].contains("down") && nodes[2].contains("draining"), "{state_first}");
+    let first = ["ejected", "down", "draining"];
+    assert!((1..).zip(first).all(|(at, state)| nodes[at].contains(state)), "{state_first}");
+    let by_zone = shown(&state(), &Choice { sort: Sort::Zone, ..Choice::default() }, (100, 30)).0;
+    let zones: Vec<&str> = by_zone.lines().filter_map(|l| l.split_whitespace().nth(2)).collect();
+    let at = zones.iter().position(|zone| *zone == "ZONE").unwrap();
+    assert_eq!(zones[at + 1..at + 5], ["berlin", "berlin", "hamburg", "-"], "{by_zone}");
+}
+
+#[test]
+fn more_totals_and_more_nodes_that_are_out_than_fit_are_counted() {
+    let ill = |n: u32| {
+        let mut node = node("default", &format!("n{n}"), "active", 1, 2);
+        (node.zone, node.health) = (Some(format!("zone{n}")), "failing".into());
+        (node.health_since_ms, node.health_why) = (1_000_000 + u64::from(n), format!("reason {n}"));
+        node
+    };
+    let answers = Answers::of((0..10).map(ill).collect(), &["default"], Figures::default());
+    let last = Some(answers.since(None, Duration::ZERO, EpochMs(1_100_000)));
+    let (text, _) = shown(&State { last, ..state() }, &Choice::default(), (100, 40));
+    assert!(
+        text.contains("\n  zone5 ") && !text.contains("\n  zone6 ") && text.contains("\nand 4 more\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nn9 is failing: reason 9\n"), "the last one first: {text}");
+    assert!(!text.contains("reason 5") && text.contains("\nand 6 more\n"), "{text}");
+}
+
+#[test]
+fn what_comes_from_elsewhere_does_not_steer_the_terminal() {
+    let mut node = node("default", "a", "active", 1, 2);
+    (node.health, node.health_why) = ("ejected".into(), "\u{1b}[2J".into());
+    let reading = Answers::of(vec![node], &["default"], Figures::default());
+    let reading = reading.since(None, Duration::ZERO, EpochMs(0));
+    let line = reading.why(&reading.nodes[0], "a").unwrap();
+    assert!(!line.contains('\u{1b}'), "{line:?}");
 }
 
 #[test]
