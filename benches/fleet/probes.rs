@@ -12,6 +12,7 @@ use mqs::store::memory::MemoryStore;
 use mqs::telemetry::metrics::Metrics;
 use mqs::wire::token::Secret;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub fn measure() -> Value {
         dispatcher.start(&from_file).await.unwrap();
         tokio::spawn(dispatcher.clone().watch(from_file, true));
         let dns = DnsConfig { servers: vec!["127.0.0.1:9".parse().unwrap()], timeout_ms: 100 };
-        let prober = Arc::new(OptionsProber::new(Resolver::new(&dns).unwrap()));
+        let prober = Arc::new(OptionsProber::new(Resolver::new(&dns).unwrap(), BTreeMap::new()));
         tokio::spawn(dispatcher.clone().probe(prober));
         // The first round is spread over its interval.
         tokio::time::sleep(Duration::from_millis(EVERY_MS + 1500)).await;
