@@ -78,8 +78,13 @@ impl Watchers {
         let kept = |pool: &PoolId, known: &Watched| {
             !anew && wanted.iter().any(|watched| watched.pool == *pool && watched == known)
         };
-        let over = self.discoveries.extract_if(.., |pool, (known, _)| !kept(pool, known));
-        over.for_each(|(_, (_, task))| task.cancel());
+        self.discoveries.retain(|pool, (known, task)| {
+            let kept = kept(pool, known);
+            if !kept {
+                task.cancel();
+            }
+            kept
+        });
         let Some(find) = means.find else { return };
         let fresh: Vec<Watched> =
             wanted.into_iter().filter(|w| !self.discoveries.contains_key(&w.pool)).collect();
