@@ -39,10 +39,14 @@ async fn ask(uri: &str, health: &str) -> Option<String> {
     let trust = Trust::load(pool.health_ca_file.as_deref()).unwrap();
     let trust = BTreeMap::from([(pool.name.clone(), trust)]);
     let prober = OptionsProber::new(Resolver::new(&config.dns).unwrap(), trust);
-    match prober.probe(&pool.name, &pool.nodes[0].uri, &pool.health).await.unwrap() {
+    why(prober.probe(&pool.name, &pool.nodes[0].uri, &pool.health).await.unwrap())
+}
+
+fn why(evidence: Evidence) -> Option<String> {
+    match evidence {
         Evidence::ProbeGood => None,
         Evidence::ProbeBad(why) => Some(why),
-        other => panic!("{other:?}"),
+        Evidence::Answered | Evidence::Silent(_) | Evidence::Overloaded(_) => panic!("{evidence:?}"),
     }
 }
 
@@ -147,7 +151,7 @@ async fn over_udp_another_address_is_not_heard_nor_what_comes_late() {
     let (socket, stranger) =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.2:0").await.unwrap());
     let uri = format!("sip:{}", socket.local_addr().unwrap());
-    let late: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>> = Arc::default();
+    let late: Arc<Mutex<Vec<Asked>>> = Arc::default();
     let kept = late.clone();
     tokio::spawn(async move {
         let mut buffer = vec![0; 2000];
@@ -172,16 +176,15 @@ async fn over_udp_another_address_is_not_heard_nor_what_comes_late() {
     assert_eq!(late.lock().await.len(), 1);
 }
 
+/// A question, and who asked it.
+type Asked = (Vec<u8>, SocketAddr);
+
 async fn ask_once(uri: &str) -> Option<String> {
     let config = Config::parse("[[pool]]\nname = \"main\"\n", "test").unwrap();
     let prober = OptionsProber::new(Resolver::new(&config.dns).unwrap(), BTreeMap::new());
     // Shorter than T1: no repetition.
     let rules = HealthRules { probe_timeout_ms: 300, ..HealthRules::default() };
-    match prober.probe(&config.pools[0].name, &uri.parse().unwrap(), &rules).await.unwrap() {
-        Evidence::ProbeGood => None,
-        Evidence::ProbeBad(why) => Some(why),
-        other => panic!("{other:?}"),
-    }
+    why(prober.probe(&config.pools[0].name, &uri.parse().unwrap(), &rules).await.unwrap())
 }
 
 #[tokio::test]

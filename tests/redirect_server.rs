@@ -12,6 +12,7 @@ mod faulty;
 #[allow(dead_code)]
 mod sip;
 
+use mqs::config::Config;
 use mqs::dispatch::settle::Verb;
 use mqs::inbound::sip::Options;
 use mqs::wire::ask::BranchAsk;
@@ -60,6 +61,30 @@ async fn a_call_from_the_redirect_to_its_end() {
     assert_eq!(settle(Verb::Confirm, tokens[1], None).await, "confirmed");
     assert_eq!(settle(Verb::Done, tokens[1], None).await, "ended");
     assert_eq!(server.load("default").await, 0);
+}
+
+#[tokio::test]
+async fn who_may_ask_and_for_what_follows_a_reload() {
+    let server = Server::start().await;
+    let peer = server.peer().await;
+    assert_eq!(peer.ask(&peer.invite("c1@host")).await.code, 302);
+    let reload = |redirect: &str| {
+        let mut settings = (*server.dispatcher.settings()).clone();
+        settings.redirect =
+            Config::parse(&format!("[redirect]\n{redirect}\n{}", sip::POOLS), "").unwrap().redirect;
+        server.dispatcher.change_settings(settings);
+    };
+    reload("pool = \"tiny\"");
+    assert!(peer.ask(&peer.invite("c2@host")).await.tokens()[0].starts_with("m1.tiny."));
+    reload("allow = [\"192.0.2.1\"]");
+    peer.say(peer.invite("c3@host")).await;
+    while server.metric(r#"mqs_sip_unanswered_total{reason="unlisted"}"#) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    reload("");
+    let answer = peer.ask(&peer.invite("c4@host")).await;
+    assert_eq!(answer.header("Call-ID"), Some("c4@host"));
+    assert!(answer.tokens()[0].starts_with("m1.default."), "{}", answer.text);
 }
 
 #[tokio::test]

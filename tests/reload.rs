@@ -311,6 +311,52 @@ async fn what_a_pool_knows_survives() {
 }
 
 #[tokio::test]
+async fn a_pool_that_is_named_no_more_is_forgotten_when_it_carries_nothing() {
+    let (both, one) = (
+        pool("main", "", &[node("a", 1, 10)]) + &pool("side", "", &[node("b", 2, 10)]),
+        pool("main", "", &[node("a", 1, 10)]),
+    );
+    let world = World::start(&both).await;
+    let ask = RouteAsk::parse("c1", "sip:1@example.com", "pool=side").unwrap();
+    let routed = world.dispatcher.route(&ask, "test").await.unwrap();
+    let document: Value = serde_json::from_str(&routed.document).unwrap();
+    let token = document["mqs"]["token"].as_str().unwrap();
+    world.reload(&one).await;
+    let done = || world.dispatcher.settle(Verb::Done, token, BranchAsk::parse("").unwrap());
+    // Two rounds of the watch: it is looked after while its call is up.
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!(done().await.unwrap().result, "ended");
+    for _ in 0..500 {
+        if let Err(error) = done().await {
+            assert!(error.to_string().contains("side"), "{error}");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("it is never forgotten");
+}
+
+#[tokio::test]
+async fn a_breaker_that_is_open_stays_open() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Box::new(clock::wall)));
+    let store = Arc::new(Faulty::new(memory));
+    let text = pool("main", "", &[node("a", 1, 10)]);
+    let world = World::over(&text, store.clone()).await;
+    store.away.store(true, Ordering::Relaxed);
+    for n in 0.. {
+        let ask = RouteAsk::parse(&format!("c{n}"), "sip:1@example.com", "").unwrap();
+        world.dispatcher.route(&ask, "test").await.unwrap();
+        if world.dispatcher.pool(None).unwrap().is_cut_off() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    world.reload(&pool("main", "refuse_code = 486", &[node("a", 1, 10)])).await;
+    let pool = world.dispatcher.pool(None).unwrap();
+    assert_eq!((pool.settings.refuse_code, pool.is_cut_off()), (486, true));
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_settings_count_and_nodes_follow() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Box::new(clock::wall)));
     let store = Arc::new(Faulty::new(memory));

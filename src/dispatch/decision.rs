@@ -344,6 +344,18 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_ring_forgets_with_the_next_decision() {
+        let ring = Ring::new(4);
+        for n in 0..4 {
+            ring.put(LeaseId([0; 16]), decision(n, 0));
+        }
+        ring.resize(2);
+        assert_eq!(rows(&ring, 0), Some(0));
+        ring.put(LeaseId([0; 16]), decision(4, 0));
+        assert_eq!([0, 1, 2, 3, 4].map(|n| rows(&ring, n)), [None, None, None, Some(0), Some(0)]);
+    }
+
+    #[test]
     fn the_oldest_tables_go_when_they_have_too_many_rows_and_their_decisions_stay() {
         let ring = Ring::new(4);
         let large = ROWS_MAX / 2;

@@ -79,11 +79,11 @@ impl Watchers {
             !anew && wanted.iter().any(|watched| watched.pool == *pool && watched == known)
         };
         self.discoveries.retain(|pool, (known, task)| {
-            let keep = kept(pool, known);
-            if !keep {
+            let kept = kept(pool, known);
+            if !kept {
                 task.cancel();
             }
-            keep
+            kept
         });
         let Some(find) = means.find else { return };
         let fresh: Vec<Watched> =
