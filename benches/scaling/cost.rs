@@ -228,11 +228,8 @@ impl Pool {
         let pick = |_| {
             self.asked += 1;
             let id = self.asked.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-            Pick {
-                lease: LeaseId(id.to_be_bytes()),
-                lookup: Lookup::new_call(3),
-                fallbacks: vec![Slot(1), Slot(2), Slot(3)],
-            }
+            let fallbacks = vec![Slot(1), Slot(2), Slot(3)];
+            Pick::plain(LeaseId(id.to_be_bytes()), Lookup::new_call(3), fallbacks)
         };
         let batch: Vec<Pick> = (0..count).map(pick).collect();
         let answers = self.store.pick(&self.pool, &RULES, &self.view, &batch).await.unwrap();
