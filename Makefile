@@ -34,7 +34,7 @@ fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 BENCHES = footprint dispatch picks kamailio evenness redirect fleet scaling report
 
 # Built first, so that nothing compiles while something is measured.
-bench: ## measure (17 min; MQS_BENCH_QUICK=1: 4), write target/bench/, docs/benchmarks.md, docs/scaling.md and docs/plots/
+bench: ## measure (18 min; MQS_BENCH_QUICK=1: 4), write target/bench/, docs/benchmarks.md, docs/scaling.md and docs/plots/
 	@scripts/lab-setup --find-only --quiet
 	$(CARGO) bench --no-run $(BENCHES:%=--bench %)
 	@rm -f target/bench/dispatch.json target/bench/evenness.json target/bench/scaling.json

@@ -126,7 +126,8 @@ fn a_lost_third_is_found_soon_and_its_calls_are_spread_over_the_rest() {
     let (story, third) = (third(), NODES / 3);
     let seconds = tell(&story);
     let found = BEGINS_S + seconds[BEGINS_S..].iter().position(|s| s.found == third).unwrap();
-    assert!(found <= BEGINS_S + 16, "all are found after {} s", found - BEGINS_S);
+    // Sooner than three probes can have failed: calls find them.
+    assert!(found <= BEGINS_S + 10, "all are found after {} s", found - BEGINS_S);
     // Three targets of two seconds each, and a caller who was on his way.
     let (later, meanwhile) = (&seconds[found + 7..ENDS_S], &seconds[BEGINS_S..ENDS_S]);
     assert!(later.iter().all(|s| s.failed == 0 && to_lost(s) == 0));

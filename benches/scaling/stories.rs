@@ -68,6 +68,8 @@ fn figures(story: &Story, seconds: &[Second]) -> Value {
     let lost = |node: usize| story.lost.contains(&node);
     let well = |node: usize| !lost(node);
     let (before, during, after) = (&seconds[..BEGINS_S], &seconds[BEGINS_S..back], &seconds[back..]);
+    // While nearly all of what is lost is found.
+    let soon = &during[..during.len().min(30)];
     let fullest =
         |of: &[Second]| round(of.iter().map(|s| 100.0 * (s.even.fullest - 1.0)).fold(0.0, f64::max));
     let rate = |of: &[Second], which: &dyn Fn(usize) -> bool| {
@@ -93,6 +95,7 @@ fn figures(story: &Story, seconds: &[Second]) -> Value {
         "to_lost_pc": round(during.iter().map(share).fold(0.0, f64::max)),
         "during_even_s": even_after(during), "after_even_s": even_after(after),
         "dialled": sum(during, |s| s.dialled), "moved": sum(during, |s| s.moved), "failed": sum(during, |s| s.failed),
+        "failed_pc": round(100.0 * f64::from(sum(soon, |s| s.failed)) / f64::from(sum(soon, |s| s.dialled))),
         "dialled_most": during.iter().map(|s| s.dialled).max(),
         "occupancy_before_pc": round(100.0 * before[BEGINS_S - 1].even.mean),
         "occupancy_during_pc": round(100.0 * during[during.len() - 1].even.mean),
