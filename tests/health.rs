@@ -13,8 +13,8 @@ use mqs::dispatch::{Dispatcher, Routed, nodes};
 use mqs::domain::health::{Evidence, HealthRules};
 use mqs::domain::id::PoolId;
 use mqs::domain::uri::NodeUri;
-use mqs::store::Store;
 use mqs::store::memory::MemoryStore;
+use mqs::store::{Store, View};
 use mqs::telemetry::metrics::Metrics;
 use mqs::wire::ask::{BranchAsk, RouteAsk};
 use mqs::wire::token::Secret;
@@ -275,4 +275,33 @@ async fn who_sets_a_node_active_says_that_it_is_well() {
     let active = NodePatch { state: Some(NodeState::Active), ..NodePatch::default() };
     pool.change(&NodeChange::Set("a".parse().unwrap(), active)).await.unwrap();
     assert_eq!(one.health("a").await, "up");
+}
+
+/// Every instance reads all definitions again for each change: a zone that falls silent must not be one for each of its nodes.
+#[tokio::test]
+async fn nodes_that_fall_ill_together_are_written_together() {
+    let names: Vec<String> = (0..60).map(|n| format!("n{n}")).collect();
+    let all: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 100)).collect();
+    let mut config = config(&all, "probe_every_ms = 0\neject_after = 1");
+    config.pools[0].health.eject_ms = 60_000;
+    config.pools[0].health.eject_max_ms = 60_000;
+    let store = store();
+    let instance = Instance::start("one", &config, &store).await;
+    let pool = instance.dispatcher.pool(None).unwrap();
+    let version = || async { store.view(&pool.id, &View::empty()).await.unwrap().version };
+    let before = version().await;
+    let mut silent = BTreeSet::new();
+    // The least loaded is another node each time.
+    for n in 0..25 {
+        let routed = instance.route(&format!("c{n}")).await;
+        silent.insert(routed.decision.first_node().to_owned());
+        instance.settle(Verb::Fail, &routed, "branch=0;code=408").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(silent.len() > 10, "{silent:?}");
+    for node in &silent {
+        instance.until(node, "ejected").await;
+    }
+    let writes = version().await - before;
+    assert!((1..=4).contains(&writes), "{writes} changes of the definitions for {} nodes", silent.len());
 }

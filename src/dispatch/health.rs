@@ -18,13 +18,17 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 /// How often it is looked whose turn it is to be probed.
 const PROBE_TICK: Duration = Duration::from_millis(100);
+
+/// After a write, changes are collected for so long: every instance reads the definitions again for each, and a zone that is lost
+/// is to be a few, not one for each of its nodes.
+const COLLECT: Duration = Duration::from_millis(200);
 
 /// The most probes under way at once.
 const PROBES_MAX: usize = 256;
@@ -40,7 +44,9 @@ pub trait Prober: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Watches {
     nodes: Mutex<HashMap<NodeId, Watch>>,
-    /// A change is being written: what is noticed meanwhile will be noticed again.
+    /// Changes that are to be written.
+    due: Mutex<HashMap<NodeId, Change>>,
+    /// A task writes them.
     busy: AtomicBool,
 }
 
@@ -52,27 +58,36 @@ struct Change {
 }
 
 impl Pool {
-    /// Notices what a call met at a node. A change is written in the background: the call does not wait for it.
+    /// Notices what a call or a probe met at a node. A change is written in the background: nobody waits for it.
     pub(super) fn notice(self: &Arc<Self>, node: &NodeId, evidence: &Evidence) {
         let Some(change) = self.noticed(node, evidence) else { return };
-        if self.watches.busy.swap(true, Ordering::AcqRel) {
-            return;
+        self.due().insert(change.id.clone(), change);
+        if !self.watches.busy.swap(true, Ordering::AcqRel) {
+            tokio::spawn(self.clone().write_due());
         }
-        let pool = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = pool.change_health(vec![change]).await {
-                debug!(pool = %pool.id, %error, "a node's health was not written");
-            }
-            pool.watches.busy.store(false, Ordering::Release);
-        });
     }
 
-    /// Notices what a probe met.
-    async fn probed(&self, node: &NodeId, evidence: &Evidence) -> Result<(), StoreError> {
-        match self.noticed(node, evidence) {
-            Some(change) => self.change_health(vec![change]).await,
-            None => Ok(()),
+    async fn write_due(self: Arc<Self>) {
+        loop {
+            let due: Vec<Change> = std::mem::take(&mut *self.due()).into_values().collect();
+            if due.is_empty() {
+                self.watches.busy.store(false, Ordering::Release);
+                // Something may have come before that was said.
+                if self.due().is_empty() || self.watches.busy.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                continue;
+            }
+            // What is not written is noticed again.
+            if let Err(error) = self.change_health(due).await {
+                debug!(pool = %self.id, %error, "the health of nodes was not written");
+            }
+            tokio::time::sleep(COLLECT).await;
         }
+    }
+
+    fn due(&self) -> MutexGuard<'_, HashMap<NodeId, Change>> {
+        self.watches.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn noticed(&self, id: &NodeId, evidence: &Evidence) -> Option<Change> {
@@ -248,9 +263,7 @@ impl Dispatcher {
                 drop(turn);
                 let Some(evidence) = evidence else { return };
                 metrics.probe(pool.id.as_str(), matches!(evidence, Evidence::ProbeGood));
-                if let Err(error) = pool.probed(&node.id, &evidence).await {
-                    debug!(pool = %pool.id, node = %node.id, %error, "a node's health was not written");
-                }
+                pool.notice(&node.id, &evidence);
             });
         }
     }
