@@ -1,6 +1,6 @@
 //! Nodes that register themselves by heartbeat.
 //!
-//! [`heartbeat`] decides what one heartbeat does, [`plan`] what time does; both without I/O and clock. The rules:
+//! [`heartbeat`] decides what one heartbeat does, [`plan()`] what time does; both without I/O and clock. The rules:
 //!
 //! * A heartbeat says all of a node, and until when it holds. One that says nothing new changes nothing.
 //! * A node whose heartbeat ran out drains, and is removed when its last lease has ended. One that is heard of again takes calls
