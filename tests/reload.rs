@@ -311,6 +311,22 @@ async fn what_a_pool_knows_survives() {
 }
 
 #[tokio::test]
+async fn rules_for_choosing_count_from_the_next_lookup() {
+    let text = |keys: &str| pool("main", keys, &[node("a", 1, 10)]);
+    let world = World::start(&text("")).await;
+    let route = async |call: &str| {
+        let ask = RouteAsk::parse(call, "sip:1@example.com", "").unwrap();
+        world.dispatcher.route(&ask, "test").await.map_err(|refusal| refusal.word.as_str())
+    };
+    assert!(route("c1").await.is_ok());
+    // One channel in ten is for callers, and it is taken.
+    world.reload(&text("agent_reserve = 0.9")).await;
+    assert_eq!(route("c2").await.err(), Some("FULL"));
+    world.reload(&text("")).await;
+    assert!(route("c3").await.is_ok());
+}
+
+#[tokio::test]
 async fn a_pool_that_is_named_no_more_is_forgotten_when_it_carries_nothing() {
     let (both, one) = (
         pool("main", "", &[node("a", 1, 10)]) + &pool("side", "", &[node("b", 2, 10)]),

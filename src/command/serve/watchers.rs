@@ -31,7 +31,13 @@ impl Means {
         let looked_up = config.pools.iter().any(|pool| pool.discover.is_some());
         let prober = || {
             let resolver = Resolver::new(&config.dns).context("[dns]")?;
-            let trust = config.pools.iter().map(|pool| Ok((pool.name.clone(), trust(pool)?)));
+            // One list of the public authorities for all pools.
+            let public = Trust::load(None).context("TLS")?;
+            let of = |pool: &PoolConfig| match pool.health_ca_file {
+                Some(_) => trust(pool),
+                None => Ok(public.clone()),
+            };
+            let trust = config.pools.iter().map(|pool| Ok((pool.name.clone(), of(pool)?)));
             let trust = trust.collect::<anyhow::Result<BTreeMap<PoolId, Trust>>>()?;
             Ok::<_, anyhow::Error>(Arc::new(OptionsProber::new(resolver, trust)))
         };
