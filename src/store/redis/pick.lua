@@ -285,7 +285,8 @@ for i, id in ipairs(ids) do
     answers[i] = 'O'
   else
     local plan = plans[tonumber(ARGV[arg + 1])]
-    local n, refusal = nil, limited(wanted)
+    -- Nearly all lookups have no limits: those pay nothing for them.
+    local n, refusal = nil, wanted ~= '' and limited(wanted) or nil
     if not refusal then
       n = key ~= '' and tied(plan, key) or nil
       if not n then n, refusal = choose(plan) end
@@ -297,7 +298,8 @@ for i, id in ipairs(ids) do
       answers[i] = 'L' .. targets
       n.owner = n.owner or digits(n.slot * SLOT + expires)
       local at = #new_records
-      new_records[at + 1], new_records[at + 2] = id, 'H 0 ' .. targets .. expires_text .. admit(wanted, id, expires)
+      new_records[at + 1], new_records[at + 2] = id, 'H 0 ' .. targets .. expires_text
+      if wanted ~= '' then new_records[at + 2] = new_records[at + 2] .. admit(wanted, id, expires) end
       new_owners[at + 1], new_owners[at + 2] = n.owner, id
       if known and known.state == 'E' then raised[#raised + 1] = id end
       local was = known and counted_on(known)
