@@ -117,6 +117,31 @@ name! {
     Tenant, check_tenant
 }
 
+name! {
+    /// The name of a cell: pools, queues and agents that belong together.
+    CellId, check_name
+}
+name! {
+    /// The name of a queue, unique in its cell.
+    QueueId, check_name
+}
+name! {
+    /// The name of an agent, unique in the cell.
+    AgentId, check_tenant
+}
+name! {
+    /// Something that an agent can do and a call can ask for: a language, a product.
+    Skill, check_name
+}
+name! {
+    /// The name of a Kamailio.
+    ProxyId, check_tenant
+}
+name! {
+    /// The name of a treatment: where a call goes that no agent takes.
+    TreatmentId, check_name
+}
+
 /// Names a lease: 128 bits derived from the lookup, so that a repeated lookup names the same lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub [u8; 16]);

@@ -6,6 +6,7 @@
 //! * [`file`](mod@file): in this process and in a file, for one instance that survives restarts
 //! * [`redis`]: shared by many instances
 
+pub mod cell;
 mod definition;
 pub mod file;
 pub mod memory;
