@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// The longest name of a pool, node, zone or tag, in bytes.
 pub const NAME_MAX: usize = 64;
 
+/// The longest id of a call, an offer or a channel, in bytes.
+pub const CHANNEL_MAX: usize = 128;
+
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameError {
@@ -16,6 +19,10 @@ pub enum NameError {
     TooLong(usize),
     /// A byte that names do not have; where, and which.
     Char(usize, char),
+    /// More than [`CHANNEL_MAX`] bytes for the id of a call, an offer or a channel.
+    ChannelTooLong(usize),
+    /// A byte that the id of a call, an offer or a channel does not have; where, and which.
+    ChannelChar(usize, char),
 }
 
 impl fmt::Display for NameError {
@@ -27,6 +34,15 @@ impl fmt::Display for NameError {
                 write!(
                     f,
                     "{c:?} at position {at}; a name has letters, digits, '_' and '-' (a tenant's also '.'), and begins with a letter or digit"
+                )
+            }
+            NameError::ChannelTooLong(n) => {
+                write!(f, "an id of {n} bytes; at most {CHANNEL_MAX} are allowed")
+            }
+            NameError::ChannelChar(at, c) => {
+                write!(
+                    f,
+                    "{c:?} at position {at}; an id has printable ASCII without blanks, '\"', '\\', '{{' and '}}'"
                 )
             }
         }
@@ -42,6 +58,21 @@ fn check_name(s: &str) -> Result<(), NameError> {
 /// Tenants are named by domains, too.
 fn check_tenant(s: &str) -> Result<(), NameError> {
     check(s, "_-.")
+}
+
+/// Asterisk makes up the ids of channels, and whoever originates one may choose another. What would have to be escaped in
+/// JSON, or would be taken for a hash tag in a Redis key, is refused.
+fn check_channel(s: &str) -> Result<(), NameError> {
+    if s.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if s.len() > CHANNEL_MAX {
+        return Err(NameError::ChannelTooLong(s.len()));
+    }
+    match s.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic() || "\"\\{}".contains(*c)) {
+        Some((at, c)) => Err(NameError::ChannelChar(at, c)),
+        None => Ok(()),
+    }
 }
 
 fn check(s: &str, inner: &str) -> Result<(), NameError> {
@@ -141,6 +172,18 @@ name! {
     /// The name of a treatment: where a call goes that no agent takes.
     TreatmentId, check_name
 }
+name! {
+    /// A call that waits or is with an agent; derived from the channel that it came in by.
+    CallId, check_channel
+}
+name! {
+    /// One attempt to bring a call to an agent.
+    OfferId, check_channel
+}
+name! {
+    /// A channel, as Asterisk names it: `ast1-1700000000.42`.
+    ChannelId, check_channel
+}
 
 /// Names a lease: 128 bits derived from the lookup, so that a repeated lookup names the same lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,6 +263,22 @@ mod tests {
         assert_eq!("é".parse::<NodeId>(), Err(NameError::Char(0, 'é')));
         assert_eq!("acme.example.com".parse::<Tenant>().unwrap().as_str(), "acme.example.com");
         assert_eq!(".acme".parse::<Tenant>(), Err(NameError::Char(0, '.')));
+    }
+
+    #[test]
+    fn channels_are_named_as_asterisk_does() {
+        for good in ["ast1-1700000000.42", "PJSIP/trunk-0000002a;1", "~", &"x".repeat(128)] {
+            assert_eq!(good.parse::<CallId>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<OfferId>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<ChannelId>().unwrap().as_str(), good);
+        }
+        assert_eq!("".parse::<CallId>(), Err(NameError::Empty));
+        assert_eq!("x".repeat(129).parse::<CallId>(), Err(NameError::ChannelTooLong(129)));
+        for bad in [' ', '\t', '\n', '\0', '\u{7f}', '"', '\\', '{', '}', 'é'] {
+            assert_eq!(format!("a{bad}").parse::<CallId>(), Err(NameError::ChannelChar(1, bad)));
+        }
+        let said = NameError::ChannelChar(1, '{').to_string();
+        assert!(said.ends_with(r#"without blanks, '"', '\', '{' and '}'"#), "{said}");
     }
 
     #[test]

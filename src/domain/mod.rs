@@ -5,6 +5,7 @@
 //! * [`service`], [`discovery`]: nodes that the DNS names, and what becomes of a pool when it names others
 //! * [`admission`]: how many calls a pool or a tenant may have, at once and a second
 //! * [`registration`]: nodes that register themselves by heartbeat, and what becomes of one that falls silent
+//! * [`matching`]: which waiting call goes to which agent
 //! * [`lease`]: one channel's claim on a node, and what `CONFIRM`, `FAIL` and `DONE` do to it
 
 pub mod admission;
@@ -12,6 +13,7 @@ pub mod discovery;
 pub mod health;
 pub mod id;
 pub mod lease;
+pub mod matching;
 pub mod node;
 pub mod pool;
 pub mod registration;
