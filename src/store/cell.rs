@@ -6,6 +6,16 @@
 //!
 //! Two numbers keep order. The *epoch* rises with each change of the leader; whoever writes with an older one is refused.
 //! The *seq* rises by one with each batch; a gap says that the store has lost what it had acknowledged.
+//!
+//! The rules are written down once, as a value without clock or locks: [`CellTable`]. The embedded stores keep one a cell;
+//! the scripts of Redis say the same.
+
+pub(super) mod check;
+mod table;
+pub(super) mod tracked;
+
+pub(super) use table::{CellChanges, Head, Saved, SavedRegistration, Token};
+pub use table::{CellTable, Limits};
 
 use crate::domain::id::{CellId, ProxyId, QueueId};
 use crate::domain::time::EpochMs;
@@ -14,6 +24,19 @@ use async_trait::async_trait;
 
 /// Changes that one batch holds at most: a script of Redis must not keep others waiting.
 pub const BATCH_MAX: usize = 512;
+
+/// The longest name of a record, call, offer, leg, key, group, holder or address-of-record, in bytes: printable ASCII without
+/// blanks.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// The longest Call-ID of a REGISTER, in bytes.
+pub const CALL_ID_BYTES_MAX: usize = 1_000;
+
+/// The greatest number (epoch, seq, position, time in ms) that a store takes: a double holds it exactly.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// The highest priority of a call.
+pub const PRIORITY_MAX: u16 = 1_000;
 
 /// How long the key of a command is remembered, in ms.
 pub const KEY_KEPT_MS: u64 = 600_000;
@@ -27,6 +50,9 @@ pub const OUTBOX_MAX: usize = 100_000;
 /// How long a registration is kept beyond its expiry, in ms: a refresh may be late.
 pub const REGISTRATION_GRACE_MS: u64 = 30_000;
 
+/// For how long after its end a registration is remembered, in ms: a REGISTER that was late must not bring it back.
+pub const ENDED_KEPT_MS: u64 = 60_000;
+
 /// Who asks to lead a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -36,6 +62,8 @@ pub struct Candidate {
     pub epoch: u64,
     /// How long it will lead without asking again, in ms.
     pub ttl_ms: u64,
+    /// It wants a new epoch, although it leads: the store has forgotten, and everything is to be written anew.
+    pub anew: bool,
     /// It takes a cell that the store knows nothing of. Who led before, and has everything in memory, is to come first.
     pub may_found: bool,
 }
@@ -73,7 +101,7 @@ pub enum Leadership {
 pub enum Change {
     /// Writes a record.
     Put {
-        /// Its name, of printable ASCII without blanks, at most 200 bytes.
+        /// Its name, within [`NAME_BYTES_MAX`].
         name: String,
         /// Its content.
         text: String,
@@ -99,7 +127,8 @@ pub enum Change {
         /// The call.
         call: String,
     },
-    /// Makes the token of an offer good for one leg, in the epoch of the batch.
+    /// Makes the token of an offer good for one leg, in the epoch of the batch. One that a leg has used, in whatever epoch,
+    /// stays that leg's until it is revoked.
     Issue {
         /// The offer.
         offer: String,
@@ -119,7 +148,7 @@ pub enum Change {
 /// Where a call stands in its queue: a higher priority first, then the earlier time, then the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// 0 … 1000.
+    /// 0 … [`PRIORITY_MAX`].
     pub priority: u16,
     /// When it began to wait.
     pub enqueued: EpochMs,
@@ -129,12 +158,13 @@ impl Place {
     /// The place as one number that a double holds exactly; the first has the smallest.
     pub fn score(self) -> u64 {
         const TIME_BITS: u32 = 42;
-        let rank = u64::from(1000_u16.saturating_sub(self.priority));
+        let rank = u64::from(PRIORITY_MAX.saturating_sub(self.priority));
         (rank << TIME_BITS) | self.enqueued.0.min((1 << TIME_BITS) - 1)
     }
 }
 
-/// A position in an inbox or an outbox: later ones are greater, as long as the store forgets nothing. 0 is before the first.
+/// A position in an inbox or an outbox: later ones are greater, and not next to each other. They follow the store's clock
+/// where it is ahead of them, so that a store that has forgotten some does not give them again. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -177,7 +207,8 @@ pub enum Committed {
         /// Its epoch.
         epoch: u64,
     },
-    /// The batch before it is not there: the store has forgotten. Nothing was changed.
+    /// The batch before it is not there, or the epoch was not opened: the store has forgotten. Or it has batches of another epoch
+    /// where this one belongs. Nothing was changed; the leader opens again, and writes everything anew.
     Gap {
         /// The last batch that the store knows of.
         seq: u64,
@@ -187,6 +218,8 @@ pub enum Committed {
 /// Everything that a cell keeps, as a new leader finds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
+    /// The epoch that was open before this one; 0: none, or it was forgotten. Opening again does not change it.
+    pub before: u64,
     /// Of the last batch.
     pub seq: u64,
     /// Commands up to here are done.
@@ -195,7 +228,7 @@ pub struct Image {
     pub clock: EpochMs,
     /// The records by name, in no order.
     pub records: Vec<(String, String)>,
-    /// False: a leader began to write everything anew, and did not end.
+    /// False: a leader began to write everything anew, and did not end. True of a cell of which nothing is known.
     pub whole: bool,
 }
 
@@ -295,13 +328,15 @@ pub struct Register {
     pub cseq: u32,
 }
 
-/// The state of cells. Every method is safe to repeat after a time-out.
+/// The state of cells. Every method is safe to repeat after a time-out. A name or number that is none is refused, with
+/// [`StoreError::Refused`] that says which, and changes nothing.
 #[async_trait]
 pub trait CellStore: Send + Sync + 'static {
-    /// Takes or keeps the leadership.
+    /// Takes or keeps the leadership. Whoever holds it keeps its epoch when it asks too late, if nobody has asked in between; an
+    /// epoch that a newer one has shut out is not kept.
     async fn lead(&self, cell: &CellId, candidate: &Candidate) -> Result<Leadership, StoreError>;
 
-    /// Gives the leadership up, so that another may have it at once. True: it was held.
+    /// Gives the leadership up, so that another may have it at once. True: it was held, or would have been had by asking.
     async fn resign(&self, cell: &CellId, holder: &str, epoch: u64) -> Result<bool, StoreError>;
 
     /// Shuts out every leader with an older epoch, and reads everything; with `read` false the records are left out.
@@ -313,7 +348,7 @@ pub trait CellStore: Send + Sync + 'static {
     /// Uses the token of an offer for a leg, if it is unused, or used by this leg, and of the current epoch.
     async fn redeem(&self, cell: &CellId, offer: &str, leg: &str) -> Result<Redeemed, StoreError>;
 
-    /// Sends a command to the leader. `key` names it: at most 200 bytes.
+    /// Sends a command to the leader. `key` names it, within [`NAME_BYTES_MAX`].
     async fn send(&self, cell: &CellId, key: &str, text: &str) -> Result<Accepted, StoreError>;
 
     /// The commands behind a position, at most `limit`, in order.
@@ -328,7 +363,7 @@ pub trait CellStore: Send + Sync + 'static {
     /// Notes that a group of consumers has dealt with the events up to `upto`; a lower position than before changes nothing.
     async fn acknowledge(&self, cell: &CellId, group: &str, upto: Position) -> Result<(), StoreError>;
 
-    /// Notes a registration.
+    /// Notes a registration: one for an address-of-record and a proxy.
     async fn register(&self, cell: &CellId, register: &Register) -> Result<(), StoreError>;
 
     /// The registrations that are not over, in no order.

@@ -1,33 +1,46 @@
-//! The store in this process, gone when it ends. The policy is `domain`'s, called as it is.
+//! The store in this process, gone when it ends. The policy is `domain`'s, called as it is; that of cells is
+//! [`CellTable`]'s.
 
+use super::cell::{
+    Accepted, Batch, Candidate, CellStore, CellTable, Committed, Leadership, Opened, Position, Redeemed,
+    Register, Registration, Sent, Told,
+};
 use super::table::PoolState;
 use super::{
     Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
     View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, NodeId, PoolId};
+use crate::domain::id::{CellId, LeaseId, NodeId, PoolId, QueueId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Pools in this process's memory.
+/// Pools and cells in this process's memory.
 pub struct MemoryStore {
     clock: ClockFn,
     pools: Mutex<HashMap<PoolId, PoolState>>,
+    cells: Mutex<HashMap<CellId, CellTable>>,
 }
 
 impl MemoryStore {
     /// An empty store that counts time by `clock`.
     pub fn new(clock: ClockFn) -> MemoryStore {
-        MemoryStore { clock, pools: Mutex::new(HashMap::new()) }
+        MemoryStore { clock, pools: Mutex::default(), cells: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PoolId, PoolState>> {
         // No code panics while it holds the lock; if one did, the table is still whole.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cell<T>(&self, cell: &CellId, work: impl FnOnce(&mut CellTable, EpochMs) -> T) -> T {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read behind the lock: who comes later has the later time.
+        let now = (self.clock)();
+        work(cells.entry(cell.clone()).or_default(), now)
     }
 }
 
@@ -126,6 +139,61 @@ impl Store for MemoryStore {
 
     fn wants_batches(&self) -> bool {
         false
+    }
+}
+
+#[async_trait]
+impl CellStore for MemoryStore {
+    async fn lead(&self, cell: &CellId, candidate: &Candidate) -> Result<Leadership, StoreError> {
+        self.cell(cell, |table, now| table.lead(candidate, now))
+    }
+
+    async fn resign(&self, cell: &CellId, holder: &str, epoch: u64) -> Result<bool, StoreError> {
+        Ok(self.cell(cell, |table, _| table.resign(holder, epoch)))
+    }
+
+    async fn open(&self, cell: &CellId, epoch: u64, read: bool) -> Result<Opened, StoreError> {
+        self.cell(cell, |table, _| table.open(epoch, read))
+    }
+
+    async fn commit(&self, cell: &CellId, batch: &Batch) -> Result<Committed, StoreError> {
+        self.cell(cell, |table, now| table.commit(batch, now))
+    }
+
+    async fn redeem(&self, cell: &CellId, offer: &str, leg: &str) -> Result<Redeemed, StoreError> {
+        self.cell(cell, |table, _| table.redeem(offer, leg))
+    }
+
+    async fn send(&self, cell: &CellId, key: &str, text: &str) -> Result<Accepted, StoreError> {
+        self.cell(cell, |table, now| table.send(key, text, now))
+    }
+
+    async fn inbox(&self, cell: &CellId, after: Position, limit: usize) -> Result<Vec<Sent>, StoreError> {
+        Ok(self.cell(cell, |table, _| table.inbox(after, limit)))
+    }
+
+    async fn outbox(&self, cell: &CellId, after: Position, limit: usize) -> Result<Vec<Told>, StoreError> {
+        Ok(self.cell(cell, |table, _| table.outbox(after, limit)))
+    }
+
+    async fn told(&self, cell: &CellId, group: &str) -> Result<Position, StoreError> {
+        self.cell(cell, |table, _| table.told(group))
+    }
+
+    async fn acknowledge(&self, cell: &CellId, group: &str, upto: Position) -> Result<(), StoreError> {
+        self.cell(cell, |table, _| table.acknowledge(group, upto))
+    }
+
+    async fn register(&self, cell: &CellId, register: &Register) -> Result<(), StoreError> {
+        self.cell(cell, |table, now| table.register(register, now))
+    }
+
+    async fn registrations(&self, cell: &CellId) -> Result<Vec<Registration>, StoreError> {
+        Ok(self.cell(cell, |table, now| table.registrations(now)))
+    }
+
+    async fn queue(&self, cell: &CellId, queue: &QueueId, limit: usize) -> Result<Vec<String>, StoreError> {
+        Ok(self.cell(cell, |table, _| table.queue(queue, limit)))
     }
 }
 

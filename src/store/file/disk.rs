@@ -2,10 +2,11 @@
 //!
 //! Values are absolute, never differences: a group whose commit failed half known is simply written again.
 
-use super::OpenError;
-use crate::domain::id::{LeaseId, PoolId, Slot};
+use super::{OpenError, cell_rows};
+use crate::domain::id::{CellId, LeaseId, PoolId, Slot};
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::time::EpochMs;
+use crate::store::cell::{self, CellChanges};
 use crate::store::definition;
 use crate::store::table::{Journal, PoolState, Saved};
 use redb::{
@@ -54,12 +55,20 @@ const SCOPES: TableDefinition<(&str, [u8; 16]), &str> = TableDefinition::new("mq
 pub(super) struct Content {
     pub clock: EpochMs,
     pub pools: BTreeMap<PoolId, Saved>,
+    pub cells: BTreeMap<CellId, cell::Saved>,
 }
 
 /// Changes that are written together.
 pub(super) struct Changes {
     pub clock: EpochMs,
     pub pools: Vec<PoolChanges>,
+    pub cells: Vec<(CellId, CellChanges)>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty() && self.cells.is_empty()
+    }
 }
 
 /// Changes to one pool, and the names of what changed.
@@ -131,6 +140,9 @@ impl Disk {
         write.open_table(META)?.insert("clock", changes.clock.0)?;
         for pool in &changes.pools {
             write_pool(&write, pool)?;
+        }
+        for (cell, changes) in &changes.cells {
+            cell_rows::write(&write, cell, changes)?;
         }
         Ok(write.commit()?)
     }
@@ -218,7 +230,8 @@ impl Disk {
             let put = lease.and_then(|lease| scopes.map(|scopes| lease.scopes = scopes));
             put.map_err(|e| format!("pool {pool:?}, limits of lease {id}: {e}"))?;
         }
-        Ok(Content { clock, pools })
+        let cells = cell_rows::read(&read)?;
+        Ok(Content { clock, pools, cells })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The embedded store whose nodes and leases survive the process: tables in memory as in [`super::memory`], and every
+//! The embedded store whose nodes, leases and cells survive the process: tables in memory as in [`super::memory`], and every
 //! change of them in a file before it is answered.
 //!
 //! Who changes something waits for the next *group*: one thread writes, and while it writes one group the next collects.
@@ -7,17 +7,20 @@
 //! When a write fails (disk full, disk gone) the store is *away*: it changes nothing more, tries again each second, first of
 //! all with what it could not write, and is back when that succeeds.
 
+mod cell;
+mod cell_rows;
 mod disk;
 
 pub use disk::{FORMAT, Seen, inspect};
 
+use super::cell::CellTable;
 use super::table::PoolState;
 use super::{
     Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
     View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, NodeId, PoolId};
+use crate::domain::id::{CellId, LeaseId, NodeId, PoolId};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -42,7 +45,7 @@ const CLOCK_DUE_MS: u64 = 60_000;
 /// The host's clock may be so far behind the file, in ms, before a word is said about it.
 const BEHIND_MAX_MS: u64 = 5_000;
 
-/// Pools in memory and in a file.
+/// Pools and cells in memory and in a file.
 pub struct FileStore {
     shared: Arc<Shared>,
     timeout: Duration,
@@ -110,6 +113,7 @@ type Waiter = oneshot::Sender<Result<(), String>>;
 
 struct State {
     pools: BTreeMap<PoolId, PoolState>,
+    cells: BTreeMap<CellId, CellTable>,
     /// Who waits for the next group.
     waiting: Vec<Waiter>,
     /// A group is being written.
@@ -126,7 +130,7 @@ impl FileStore {
     /// Blocks while it reads.
     pub fn open(path: &Path, clock: ClockFn, timeout: Duration) -> Result<FileStore, OpenError> {
         let (disk, content) = Disk::open(path)?;
-        let Content { clock: saved, pools } = content;
+        let Content { clock: saved, pools, cells } = content;
         let now = clock();
         if saved.since(now) > BEHIND_MAX_MS {
             warn!(
@@ -135,8 +139,10 @@ impl FileStore {
             );
         }
         let pools = pools.into_iter().map(|(id, saved)| (id, PoolState::restored(saved))).collect();
+        let cells = cells.into_iter().map(|(id, saved)| (id, CellTable::restored(saved))).collect();
         let state = State {
             pools,
+            cells,
             waiting: Vec::new(),
             writing: false,
             clock_saved: saved,
@@ -165,12 +171,7 @@ impl FileStore {
         pool: &PoolId,
         work: impl FnOnce(&mut PoolState, EpochMs) -> T,
     ) -> Result<T, StoreError> {
-        let mut state = self.shared.lock();
-        if let Some(cause) = &state.away {
-            return Err(StoreError::Away { op, cause: cause.clone() });
-        }
-        let now = self.shared.now();
-        Ok(work(state.pool(pool), now))
+        self.look(op, |state, now| work(state.pool(pool), now))
     }
 
     /// Applies `change` to a pool, and returns what it said when that and all before it is in the file.
@@ -180,13 +181,34 @@ impl FileStore {
         pool: &PoolId,
         change: impl FnOnce(&mut PoolState, EpochMs) -> T,
     ) -> Result<T, StoreError> {
+        self.save(op, |state, now| change(state.pool(pool), now)).await
+    }
+
+    fn look<T>(
+        &self,
+        op: &'static str,
+        work: impl FnOnce(&mut State, EpochMs) -> T,
+    ) -> Result<T, StoreError> {
+        let mut state = self.shared.lock();
+        if let Some(cause) = &state.away {
+            return Err(StoreError::Away { op, cause: cause.clone() });
+        }
+        let now = self.shared.now();
+        Ok(work(&mut state, now))
+    }
+
+    async fn save<T>(
+        &self,
+        op: &'static str,
+        change: impl FnOnce(&mut State, EpochMs) -> T,
+    ) -> Result<T, StoreError> {
         let (said, saved) = {
             let mut state = self.shared.lock();
             if let Some(cause) = &state.away {
                 return Err(StoreError::Away { op, cause: cause.clone() });
             }
             let now = self.shared.now();
-            let said = change(state.pool(pool), now);
+            let said = change(&mut state, now);
             let due = now.since(state.clock_saved) >= CLOCK_DUE_MS;
             if !due && !state.writing && !state.has_changed() {
                 return Ok(said);
@@ -256,12 +278,7 @@ impl Store for FileStore {
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
-        let mut state = self.shared.lock();
-        if let Some(cause) = &state.away {
-            return Err(StoreError::Away { op: "usage", cause: cause.clone() });
-        }
-        let now = self.shared.now();
-        Ok(state.pool(pool).usage(scopes, now))
+        self.in_memory("usage", pool, |state, now| state.usage(scopes, now))
     }
 
     async fn write_nodes(
@@ -318,19 +335,28 @@ impl State {
         self.pools.entry(pool.clone()).or_insert_with(|| PoolState::restored(Default::default()))
     }
 
+    fn cell(&mut self, cell: &CellId) -> &mut CellTable {
+        self.cells.entry(cell.clone()).or_insert_with(|| CellTable::restored(Default::default()))
+    }
+
     fn has_changed(&self) -> bool {
-        self.pools.values().any(PoolState::has_changed)
+        self.pools.values().any(PoolState::has_changed) || self.cells.values().any(CellTable::has_changed)
     }
 
     fn take(&mut self, clock: EpochMs) -> Changes {
         let changed = self.pools.iter_mut().filter(|(_, state)| state.has_changed());
         let pools = changed.map(|(id, state)| PoolChanges::taken(id, state)).collect();
-        Changes { clock, pools }
+        let changed = self.cells.iter_mut().filter(|(_, table)| table.has_changed());
+        let cells = changed.map(|(id, table)| (id.clone(), table.take_changes())).collect();
+        Changes { clock, pools, cells }
     }
 
     fn put_back(&mut self, changes: Changes) {
         for PoolChanges { pool, journal, .. } in changes.pools {
             self.pool(&pool).put_back(journal);
+        }
+        for (cell, taken) in changes.cells {
+            self.cell(&cell).put_back(taken);
         }
     }
 }
@@ -370,7 +396,7 @@ impl Shared {
             // After a failed write redb wants the file opened again.
             let written = disk.take().map_or_else(|| self.opened_again(), Ok).and_then(|open| {
                 // Who only waited for the group before has nothing to write.
-                if must || !changes.pools.is_empty() {
+                if must || !changes.is_empty() {
                     open.commit(&changes)?;
                 }
                 Ok(open)
@@ -380,7 +406,7 @@ impl Shared {
             let said = match written {
                 Ok(open) => {
                     disk = Some(open);
-                    if must || !changes.pools.is_empty() {
+                    if must || !changes.is_empty() {
                         state.clock_saved = changes.clock;
                     }
                     if state.away.take().is_some() {

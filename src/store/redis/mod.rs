@@ -17,9 +17,11 @@
 //! | `:tie:<hash>` | INT | the slot that a key sticks to |
 //! | `:birth` | STRING | when definitions were first written to it; another one: all was forgotten meanwhile |
 //!
-//! The hash tag keeps a pool in one place of a cluster. Keys hold no text from outside; what does is in the values.
+//! Those of a cell are in `cell.rs`. The hash tag keeps a pool, or a cell, in one place of a cluster. Keys hold no text from outside; what does is in the values.
 
 mod beats;
+mod cell;
+mod cell_batch;
 mod conn;
 mod layout;
 mod pick;
@@ -52,7 +54,7 @@ const BATCH_MAX: usize = 512;
 /// How often an operation is begun again because the definitions changed under it.
 const TRIES: u32 = 4;
 
-/// Pools in a Redis that other instances use too.
+/// Pools and cells in a Redis that other instances use too.
 pub struct RedisStore {
     conn: Conn,
     scripts: Scripts,
@@ -72,6 +74,7 @@ struct Scripts {
     sweep: Script,
     steward: Script,
     beats: beats::Scripts,
+    cell: cell::Scripts,
 }
 
 macro_rules! script {
@@ -110,6 +113,7 @@ impl RedisStore {
                 sweep: script!("sweep"),
                 steward: script!("steward"),
                 beats: beats::Scripts::new(),
+                cell: cell::Scripts::new(),
             },
             layouts: Layouts::default(),
             newer: Mutex::default(),

@@ -5,7 +5,7 @@ use crate::store::StoreError;
 
 /// The commands that the store sends and its scripts call, each as it changes nothing: on keys that nobody has, or in a
 /// form that is refused after the rights are looked at.
-const NEEDED: [(&str, &[&str]); 24] = [
+const NEEDED: [(&str, &[&str]); 31] = [
     ("EVAL", &["return 1", "1", KEY]),
     ("EVALSHA", &["0000000000000000000000000000000000000000", "1", KEY]),
     ("TIME", &[]),
@@ -20,6 +20,8 @@ const NEEDED: [(&str, &[&str]); 24] = [
     ("HSET", &[KEY, "f", "1", "odd"]),
     ("HDEL", &[KEY, "f"]),
     ("HVALS", &[KEY]),
+    ("HLEN", &[KEY]),
+    ("HSCAN", &[KEY, "0"]),
     ("ZADD", &[KEY, "XX", "1", "m"]),
     ("ZCOUNT", &[KEY, "0", "1"]),
     ("ZRANGE", &[KEY, "0", "0"]),
@@ -27,6 +29,11 @@ const NEEDED: [(&str, &[&str]); 24] = [
     ("ZREM", &[KEY, "m"]),
     ("ZREMRANGEBYSCORE", &[KEY, "0", "1"]),
     ("ZSCORE", &[KEY, "m"]),
+    ("XADD", &[KEY, "NOMKSTREAM", "*", "f", "1"]),
+    ("XLEN", &[KEY]),
+    ("XRANGE", &[KEY, "-", "+", "COUNT", "1"]),
+    ("XTRIM", &[KEY, "MAXLEN", "0"]),
+    ("TYPE", &[KEY]),
     ("INFO", &["server"]),
     ("ROLE", &[]),
     ("PING", &[]),
@@ -73,6 +80,15 @@ mod tests {
             include_str!("beat.lua"),
             include_str!("beats.lua"),
             include_str!("forget.lua"),
+            include_str!("cell_common.lua"),
+            include_str!("cell_lead.lua"),
+            include_str!("cell_resign.lua"),
+            include_str!("cell_open.lua"),
+            include_str!("cell_commit.lua"),
+            include_str!("cell_redeem.lua"),
+            include_str!("cell_send.lua"),
+            include_str!("cell_told.lua"),
+            include_str!("cell_register.lua"),
         ];
         let calls = |script: &'static str| {
             ["redis.call(", "redis.pcall("].into_iter().flat_map(move |word| script.split(word).skip(1))
