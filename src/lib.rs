@@ -6,10 +6,11 @@
 //! * floor 1: [`wire`], bytes and types · [`config`], the file · [`telemetry`], what is counted · [`clock`], the only reading
 //!   of the clock
 //! * floor 2: [`store`], the state that all instances share
-//! * floor 3: [`dispatch`], a lookup's life
+//! * floor 3: [`dispatch`], a lookup's life · [`cell`], the leader that drives the queues
 //! * floor 4: [`inbound`], who calls us · [`outbound`], whom we call
 //! * floor 5: [`command`], one file a verb of the command line
 
+pub mod cell;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -5,6 +5,7 @@
 //! * [`rtjson`]: the route document for Kamailio
 //! * [`resp`]: RESP2, commands in, replies out
 //! * [`api`]: the bodies of the HTTP interface · [`heartbeat`]: what a node says of itself · [`problem`]: what it says when there is no answer
+//! * [`record`]: records, events and commands of a cell, as JSON
 //! * [`redirect`]: a SIP request in, the redirect server's answer out
 //! * [`sip`]: SIP messages, with the crate `rsip` behind a fence
 
@@ -13,6 +14,7 @@ pub mod ask;
 pub mod attrs;
 pub mod heartbeat;
 pub mod problem;
+pub mod record;
 pub mod redirect;
 pub mod refusal;
 pub mod resp;

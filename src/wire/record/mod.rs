@@ -1,0 +1,435 @@
+//! Records of a cell: calls, agents and offers as JSON, as the store keeps them. Fields have short names: a cell has
+//! thousands of records, and each change writes a whole one.
+//!
+//! A record is named by its kind and its id: `c:<call>`, `a:<agent>`, `o:<offer>`. Fields that a later version adds are left
+//! out of account by this one; a field that is missing makes a record unreadable, unless it has a default.
+
+mod command;
+mod event;
+
+pub use command::{CommandError, read_command, write_command};
+pub use event::write_event;
+
+use crate::domain::agent::{Agent, AgentState, Then};
+use crate::domain::call::{Call, Channel, DoneReason, Identity, Stage, TreatedFor};
+use crate::domain::controller::Saved;
+use crate::domain::id::{AgentId, CallId, NameError, OfferId};
+use crate::domain::matching::{Priority, Skills};
+use crate::domain::offer::{Offer, OfferEnd, OfferStage};
+use crate::domain::time::EpochMs;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why a record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {name:?}: {cause}")]
+pub struct RecordError {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub cause: String,
+}
+
+/// The name of a call's record.
+pub fn call_name(id: &CallId) -> String {
+    format!("c:{id}")
+}
+
+/// The name of an agent's record.
+pub fn agent_name(id: &AgentId) -> String {
+    format!("a:{id}")
+}
+
+/// The name of an offer's record.
+pub fn offer_name(id: &OfferId) -> String {
+    format!("o:{id}")
+}
+
+/// A call as text.
+pub fn write_call(call: &Call) -> String {
+    let written = WrittenCall {
+        node: call.channel.node.as_str().into(),
+        channel: call.channel.id.as_str().into(),
+        name: call.identity.name.as_ref().into(),
+        number: call.identity.number.as_ref().into(),
+        sip: call.identity.sip_call_id.as_ref().into(),
+        queue: call.queue.as_str().into(),
+        priority: call.priority.get(),
+        enqueued: call.enqueued.0,
+        joined: call.joined.0,
+        wishes: call.wishes.iter().map(|skill| skill.as_str().into()).collect(),
+        tries: call.tries,
+        crashes: call.crashes,
+        hops: call.hops,
+        stage: match &call.stage {
+            Stage::Waiting => WrittenStage::Waiting {},
+            Stage::Offered { offers } => {
+                WrittenStage::Offered { offers: offers.iter().map(|offer| offer.as_str().into()).collect() }
+            }
+            Stage::Connecting { offer } => WrittenStage::Connecting { offer: offer.as_str().into() },
+            Stage::Connected { offer, since } => {
+                WrittenStage::Connected { offer: offer.as_str().into(), since: since.0 }
+            }
+            Stage::Treated { treatment, why } => {
+                WrittenStage::Treated { treatment: treatment.as_str().into(), why: why.as_str().into() }
+            }
+            Stage::Ending { reason, cause } => {
+                WrittenStage::Ending { reason: reason.as_str().into(), cause: *cause }
+            }
+        },
+    };
+    json(&written)
+}
+
+/// An agent as text.
+pub fn write_agent(agent: &Agent) -> String {
+    let written = WrittenAgent {
+        state: match &agent.state {
+            AgentState::Offline => WrittenAgentState::Offline {},
+            AgentState::Ready { rests_until } => WrittenAgentState::Ready { rests_until: rests_until.0 },
+            AgentState::Offered { offer, then } => {
+                WrittenAgentState::Offered { offer: offer.as_str().into(), then: write_then(then) }
+            }
+            AgentState::Talking { offer, then } => {
+                WrittenAgentState::Talking { offer: offer.as_str().into(), then: write_then(then) }
+            }
+            AgentState::WrapUp { until } => WrittenAgentState::WrapUp { until: until.0 },
+            AgentState::Paused { reason } => WrittenAgentState::Paused { reason: reason.as_ref().into() },
+        },
+        taken: agent.taken.iter().map(|(queue, taken)| (queue.as_str().into(), *taken)).collect(),
+        misses: agent.misses,
+        idle_since: agent.idle_since.0,
+    };
+    json(&written)
+}
+
+/// An offer as text.
+pub fn write_offer(offer: &Offer) -> String {
+    let written = WrittenOffer {
+        call: offer.call.as_str().into(),
+        agent: offer.agent.as_str().into(),
+        queue: offer.queue.as_str().into(),
+        node: offer.leg.node.as_str().into(),
+        leg: offer.leg.id.as_str().into(),
+        proxy: offer.proxy.as_str().into(),
+        made: offer.made.0,
+        stage: match &offer.stage {
+            OfferStage::Making => WrittenOfferStage::Making {},
+            OfferStage::Ringing { until } => WrittenOfferStage::Ringing { until: until.0 },
+            OfferStage::Connecting { again, tries } => {
+                WrittenOfferStage::Connecting { again: again.0, tries: *tries }
+            }
+            OfferStage::Joined { since } => WrittenOfferStage::Joined { since: since.0 },
+            OfferStage::Ending { why, again } => {
+                WrittenOfferStage::Ending { why: why.as_str().into(), again: again.0 }
+            }
+        },
+    };
+    json(&written)
+}
+
+/// What the records say; and why some cannot be read.
+pub fn read_all(records: &[(String, String)]) -> (Saved, Vec<RecordError>) {
+    let mut saved = Saved::default();
+    let mut damaged = Vec::new();
+    for (name, text) in records {
+        if let Err(cause) = read_one(name, text, &mut saved) {
+            damaged.push(RecordError { name: name.chars().take(200).collect(), cause });
+        }
+    }
+    (saved, damaged)
+}
+
+fn read_one(name: &str, text: &str, saved: &mut Saved) -> Result<(), String> {
+    match name.split_once(':') {
+        Some(("c", id)) => saved.calls.push(read_call(name_of(id)?, text)?),
+        Some(("a", id)) => saved.agents.push(read_agent(name_of(id)?, text)?),
+        Some(("o", id)) => saved.offers.push(read_offer(name_of(id)?, text)?),
+        Some(_) | None => return Err("no call, agent or offer".to_owned()),
+    }
+    Ok(())
+}
+
+fn read_call(id: CallId, text: &str) -> Result<Call, String> {
+    let read: WrittenCall<'_> = parse(text)?;
+    let wishes = read.wishes.iter().map(|skill| name_of(skill)).collect::<Result<Skills, String>>()?;
+    let identity =
+        Identity { name: read.name.into(), number: read.number.into(), sip_call_id: read.sip.into() };
+    Ok(Call {
+        id,
+        channel: Channel { node: name_of(&read.node)?, id: name_of(&read.channel)? },
+        identity: Arc::new(identity),
+        queue: name_of(&read.queue)?,
+        priority: Priority::try_from(u64::from(read.priority)).map_err(|e| e.to_string())?,
+        enqueued: EpochMs(read.enqueued),
+        joined: EpochMs(read.joined),
+        wishes,
+        tries: read.tries,
+        crashes: read.crashes,
+        hops: read.hops,
+        avoid: BTreeMap::new(),
+        stage: match read.stage {
+            WrittenStage::Waiting {} => Stage::Waiting,
+            WrittenStage::Offered { offers } => Stage::Offered {
+                offers: offers.iter().map(|offer| name_of(offer)).collect::<Result<_, String>>()?,
+            },
+            WrittenStage::Connecting { offer } => Stage::Connecting { offer: name_of(&offer)? },
+            WrittenStage::Connected { offer, since } => {
+                Stage::Connected { offer: name_of(&offer)?, since: EpochMs(since) }
+            }
+            WrittenStage::Treated { treatment, why } => Stage::Treated {
+                treatment: name_of(&treatment)?,
+                why: word_of(&why, &TreatedFor::ALL, |why| why.as_str())?,
+            },
+            WrittenStage::Ending { reason, cause } => {
+                Stage::Ending { reason: word_of(&reason, &DoneReason::ALL, |reason| reason.as_str())?, cause }
+            }
+        },
+    })
+}
+
+fn read_agent(id: AgentId, text: &str) -> Result<Agent, String> {
+    let read: WrittenAgent<'_> = parse(text)?;
+    let taken = read.taken.iter().map(|(queue, taken)| Ok((name_of(queue)?, *taken)));
+    Ok(Agent {
+        id,
+        state: match read.state {
+            WrittenAgentState::Offline {} => AgentState::Offline,
+            WrittenAgentState::Ready { rests_until } => {
+                AgentState::Ready { rests_until: EpochMs(rests_until) }
+            }
+            WrittenAgentState::Offered { offer, then } => {
+                AgentState::Offered { offer: name_of(&offer)?, then: read_then(then) }
+            }
+            WrittenAgentState::Talking { offer, then } => {
+                AgentState::Talking { offer: name_of(&offer)?, then: read_then(then) }
+            }
+            WrittenAgentState::WrapUp { until } => AgentState::WrapUp { until: EpochMs(until) },
+            WrittenAgentState::Paused { reason } => AgentState::Paused { reason: reason.into() },
+        },
+        taken: taken.collect::<Result<_, String>>()?,
+        misses: read.misses,
+        idle_since: EpochMs(read.idle_since),
+    })
+}
+
+fn read_offer(id: OfferId, text: &str) -> Result<Offer, String> {
+    let read: WrittenOffer<'_> = parse(text)?;
+    Ok(Offer {
+        id,
+        call: name_of(&read.call)?,
+        agent: name_of(&read.agent)?,
+        queue: name_of(&read.queue)?,
+        leg: Channel { node: name_of(&read.node)?, id: name_of(&read.leg)? },
+        proxy: name_of(&read.proxy)?,
+        made: EpochMs(read.made),
+        stage: match read.stage {
+            WrittenOfferStage::Making {} => OfferStage::Making,
+            WrittenOfferStage::Ringing { until } => OfferStage::Ringing { until: EpochMs(until) },
+            WrittenOfferStage::Connecting { again, tries } => {
+                OfferStage::Connecting { again: EpochMs(again), tries }
+            }
+            WrittenOfferStage::Joined { since } => OfferStage::Joined { since: EpochMs(since) },
+            WrittenOfferStage::Ending { why, again } => OfferStage::Ending {
+                why: word_of(&why, &OfferEnd::ALL, |why| why.as_str())?,
+                again: EpochMs(again),
+            },
+        },
+    })
+}
+
+type Text<'a> = Cow<'a, str>;
+
+#[derive(Serialize, Deserialize)]
+struct WrittenCall<'a> {
+    #[serde(rename = "n", borrow)]
+    node: Text<'a>,
+    #[serde(rename = "ch", borrow)]
+    channel: Text<'a>,
+    #[serde(rename = "who", borrow)]
+    name: Text<'a>,
+    #[serde(rename = "num", borrow)]
+    number: Text<'a>,
+    #[serde(rename = "sip", borrow)]
+    sip: Text<'a>,
+    #[serde(rename = "q", borrow)]
+    queue: Text<'a>,
+    #[serde(rename = "p")]
+    priority: u16,
+    #[serde(rename = "t")]
+    enqueued: u64,
+    #[serde(rename = "j")]
+    joined: u64,
+    #[serde(rename = "sk", borrow, default, skip_serializing_if = "Vec::is_empty")]
+    wishes: Vec<Text<'a>>,
+    #[serde(rename = "tr", default)]
+    tries: u32,
+    #[serde(rename = "cr", default)]
+    crashes: u32,
+    #[serde(rename = "h", default)]
+    hops: u8,
+    #[serde(rename = "s", borrow)]
+    stage: WrittenStage<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenStage<'a> {
+    Waiting {},
+    Offered {
+        #[serde(borrow)]
+        offers: Vec<Text<'a>>,
+    },
+    Connecting {
+        #[serde(borrow)]
+        offer: Text<'a>,
+    },
+    Connected {
+        #[serde(borrow)]
+        offer: Text<'a>,
+        since: u64,
+    },
+    Treated {
+        #[serde(borrow)]
+        treatment: Text<'a>,
+        #[serde(borrow)]
+        why: Text<'a>,
+    },
+    Ending {
+        #[serde(borrow)]
+        reason: Text<'a>,
+        cause: u16,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenAgent<'a> {
+    #[serde(rename = "s", borrow)]
+    state: WrittenAgentState<'a>,
+    #[serde(rename = "tk", borrow, default)]
+    taken: BTreeMap<Text<'a>, u64>,
+    #[serde(rename = "m", default)]
+    misses: u32,
+    #[serde(rename = "i")]
+    idle_since: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenAgentState<'a> {
+    Offline {},
+    Ready {
+        rests_until: u64,
+    },
+    Offered {
+        #[serde(borrow)]
+        offer: Text<'a>,
+        #[serde(borrow)]
+        then: WrittenThen<'a>,
+    },
+    Talking {
+        #[serde(borrow)]
+        offer: Text<'a>,
+        #[serde(borrow)]
+        then: WrittenThen<'a>,
+    },
+    WrapUp {
+        until: u64,
+    },
+    Paused {
+        #[serde(borrow)]
+        reason: Text<'a>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenThen<'a> {
+    Ready {},
+    Pause {
+        #[serde(borrow)]
+        reason: Text<'a>,
+    },
+    Leave {},
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenOffer<'a> {
+    #[serde(rename = "c", borrow)]
+    call: Text<'a>,
+    #[serde(rename = "a", borrow)]
+    agent: Text<'a>,
+    #[serde(rename = "q", borrow)]
+    queue: Text<'a>,
+    #[serde(rename = "n", borrow)]
+    node: Text<'a>,
+    #[serde(rename = "ch", borrow)]
+    leg: Text<'a>,
+    #[serde(rename = "k", borrow)]
+    proxy: Text<'a>,
+    #[serde(rename = "t")]
+    made: u64,
+    #[serde(rename = "s", borrow)]
+    stage: WrittenOfferStage<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenOfferStage<'a> {
+    Making {},
+    Ringing {
+        until: u64,
+    },
+    Connecting {
+        again: u64,
+        tries: u32,
+    },
+    Joined {
+        since: u64,
+    },
+    Ending {
+        #[serde(borrow)]
+        why: Text<'a>,
+        again: u64,
+    },
+}
+
+fn write_then(then: &Then) -> WrittenThen<'_> {
+    match then {
+        Then::Ready => WrittenThen::Ready {},
+        Then::Pause { reason } => WrittenThen::Pause { reason: reason.as_ref().into() },
+        Then::Leave => WrittenThen::Leave {},
+    }
+}
+
+fn read_then(then: WrittenThen<'_>) -> Then {
+    match then {
+        WrittenThen::Ready {} => Then::Ready,
+        WrittenThen::Pause { reason } => Then::Pause { reason: reason.into() },
+        WrittenThen::Leave {} => Then::Leave,
+    }
+}
+
+/// Structures of strings and numbers always become JSON.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|cause| cause.to_string())
+}
+
+fn name_of<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|cause| format!("{:?}: {cause}", text.chars().take(40).collect::<String>()))
+}
+
+fn word_of<T: Copy>(text: &str, all: &[T], word: impl Fn(T) -> &'static str) -> Result<T, String> {
+    let known = all.iter().copied().find(|one| word(*one) == text);
+    known.ok_or_else(|| format!("{:?} is none of its words", text.chars().take(40).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests;
