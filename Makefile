@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab lab-full setup check fuzz bench clean
+.PHONY: help run test lab lab-full setup check fuzz simulate bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,13 +31,18 @@ FUZZ_SECONDS ?= 600
 fuzz: ## the fuzz targets for longer: FUZZ_SECONDS (600) each, two at once
 	MQS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --test fuzz -- --nocapture --test-threads=2
 
-BENCHES = footprint dispatch picks kamailio evenness redirect fleet scaling report
+SEEDS ?= 100000
+
+simulate: ## the cell in SEEDS (100000) simulated worlds, each with its faults
+	MQS_SIM_SEEDS=$(SEEDS) MQS_SIM_PROGRESS=1 $(CARGO) test --release --test simulation many_seeds -- --nocapture
+
+BENCHES = footprint dispatch picks kamailio evenness redirect fleet scaling engine engine_memory report
 
 # Built first, so that nothing compiles while something is measured.
 bench: ## measure (18 min; MQS_BENCH_QUICK=1: 4), write target/bench/, docs/benchmarks.md, docs/scaling.md and docs/plots/
 	@scripts/lab-setup --find-only --quiet
 	$(CARGO) bench --no-run $(BENCHES:%=--bench %)
-	@rm -f target/bench/dispatch.json target/bench/evenness.json target/bench/scaling.json
+	@rm -f target/bench/dispatch.json target/bench/evenness.json target/bench/scaling.json target/bench/engine.json
 	@for one in $(BENCHES); do $(CARGO) bench --quiet --bench $$one || exit 1; done
 
 clean: ## remove what was built
