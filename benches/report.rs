@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "engine/goals.rs"]
+#[allow(dead_code)]
+mod goals;
+#[path = "engine/section.rs"]
+mod section;
 mod support;
 #[path = "support/svg.rs"]
 mod svg;
@@ -76,6 +81,8 @@ fn main() -> Result<()> {
     let text = support::between(&text, "lookups", &lookups(&found))?;
     let text = support::between(&text, "kamailio", &kamailio(&found))?;
     let text = support::between(&text, "evenness", &evenness(&found))?;
+    let engine = support::read(&support::file().with_file_name("engine.json"));
+    let text = support::between(&text, "engine", &section::section(&engine, told))?;
     std::fs::write(&page, text)?;
     println!("{}", goals(&found));
     println!("written to {} and docs/plots/", page.display());
