@@ -1,9 +1,11 @@
 //! The queue's machine, without callers and phones: `target/bench/engine.json`, a part a topic. What memory a waiting call takes
 //! is measured by `engine_memory`, whose allocator counts.
 
+#![allow(clippy::wildcard_enum_match_arm)] // Only some of what the machine says or is told concerns a benchmark.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "engine/goals.rs"]
+#[allow(dead_code)] // The words are for the page.
 mod goals;
 #[path = "engine/inputs.rs"]
 mod inputs;
@@ -22,13 +24,16 @@ mod world;
 use nix::time::ClockId;
 use serde_json::Value;
 
+/// A part: its figures.
+type Measure = fn() -> Value;
+
 fn main() {
     if support::is_test() {
         return;
     }
     // `cargo bench --bench engine -- inputs`: that part alone.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let parts: [(&str, fn() -> Value); 4] = [
+    let parts: [(&str, Measure); 4] = [
         ("inputs", inputs::measure),
         ("match", matching::measure),
         ("commit", store::measure),

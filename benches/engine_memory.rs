@@ -1,9 +1,11 @@
 //! What memory a waiting call takes in the queue's machine: by an allocator that counts, and by what the process has. For
 //! `target/bench/engine.json`, beside what `engine` measures: counting takes time, so nothing else is measured here.
 
+#![allow(clippy::wildcard_enum_match_arm)] // Only some of what the machine says or is told concerns a benchmark.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "engine/goals.rs"]
+#[allow(dead_code)] // The words are for the page.
 mod goals;
 mod support;
 #[path = "engine/world.rs"]

@@ -16,6 +16,15 @@ pub fn section(found: &Value, told: impl Fn(Option<f64>) -> String) -> String {
         let verdict = kept.map_or("", |kept| if kept { "kept" } else { "**missed**" });
         text.push_str(&format!("| {} | {bound} | {} {} | {verdict} |\n", goal.words, told(value), goal.unit));
     }
+    text.push_str("\n| of one core | calls that wait | inputs/s | whole calls/s |\n|---|---|---|---|\n");
+    for (machine, words) in
+        [("controller", "controller"), ("pilot", "pilot"), ("pilot_and_codec", "pilot and codec")]
+    {
+        for (waiting, so_many) in [("waiting_1000", "1,000"), ("waiting_20000", "20,000")] {
+            let cell = |what: &str| told(number(&format!("/inputs/{waiting}/{machine}/{what}_a_second")));
+            text.push_str(&format!("| {words} | {so_many} | {} | {} |\n", cell("inputs"), cell("calls")));
+        }
+    }
     text.push_str("\n| a batch to | changes | p50 ms | p99 ms | max ms | in the server p50 ms | p99 ms | max ms |\n|---|---|---|---|---|---|---|---|\n");
     for (store, words) in [
         ("redis", "Redis"),

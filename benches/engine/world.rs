@@ -71,7 +71,11 @@ fn queue_rules(number: usize) -> QueueRules {
         matching: MatchRules {
             strategy,
             ring_all_max: 3,
-            penalty_max: if number % 4 == 0 { vec![widening(0, 0), widening(30_000, 1)] } else { Vec::new() },
+            penalty_max: if number.is_multiple_of(4) {
+                vec![widening(0, 0), widening(30_000, 1)]
+            } else {
+                Vec::new()
+            },
             relax: if number % 4 == 1 { vec![relaxing] } else { Vec::new() },
         },
         waiting_max: usize::MAX,

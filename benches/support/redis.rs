@@ -17,7 +17,8 @@ impl Redis {
     pub fn start(folder: &Path) -> Option<Redis> {
         let socket = folder.join("redis.sock");
         let text = socket.to_str()?;
-        let options = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", text];
+        let dir = folder.to_str()?;
+        let options = ["--port", "0", "--save", "", "--appendonly", "no", "--dir", dir, "--unixsocket", text];
         let child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn().ok()?;
         let redis = Redis { child, url: format!("redis+unix://{text}"), socket };
         for _ in 0..200 {
