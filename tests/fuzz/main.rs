@@ -9,6 +9,7 @@ mod brew;
 mod config;
 mod dns;
 mod questions;
+mod records;
 mod redirect;
 mod resp;
 mod sip;

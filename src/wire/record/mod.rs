@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
+/// The longest cause that is told of a record, in characters; what is a control character takes a few more.
+const CAUSE_MAX: usize = 200;
+
 /// Why a record cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record {name:?}: {cause}")]
@@ -137,7 +140,7 @@ pub fn read_all(records: &[(String, String)]) -> (Saved, Vec<RecordError>) {
     let mut damaged = Vec::new();
     for (name, text) in records {
         if let Err(cause) = read_one(name, text, &mut saved) {
-            damaged.push(RecordError { name: name.chars().take(200).collect(), cause });
+            damaged.push(RecordError { name: one_line(name), cause });
         }
     }
     (saved, damaged)
@@ -419,7 +422,19 @@ fn json(value: &impl Serialize) -> String {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|cause| cause.to_string())
+    serde_json::from_str(text).map_err(|cause| one_line(&cause.to_string()))
+}
+
+/// What is said of a record goes to logs, and may hold a piece of the record itself.
+fn one_line(cause: &str) -> String {
+    cause.chars().take(CAUSE_MAX).fold(String::new(), |mut line, c| {
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+        line
+    })
 }
 
 fn name_of<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
