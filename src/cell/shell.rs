@@ -327,6 +327,9 @@ impl Shell {
                 warn!(%cell, epoch, "the store has forgotten: everything is written anew")
             }
             Note::Damaged(records) => warn!(%cell, records, "records that cannot be read are left out"),
+            Note::Partial => {
+                warn!(%cell, "the last leader's state is there in part; the nodes know the rest")
+            }
             Note::Offering => info!(%cell, "offers are made"),
         }
     }

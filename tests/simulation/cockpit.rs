@@ -497,6 +497,7 @@ impl World {
             Note::StepsDown(_) => ("steps down", 0),
             Note::History(epoch) => ("writes everything anew", *epoch),
             Note::Damaged(count) => ("damaged records", u64::from(*count)),
+            Note::Partial => ("state in part", 0),
             Note::Offering => ("offers begin", 0),
         };
         self.coverage.count("note", word);

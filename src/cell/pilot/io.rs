@@ -205,6 +205,8 @@ pub enum Note {
     History(u64),
     /// Records that could not be read.
     Damaged(u32),
+    /// A leader had begun to write everything anew, and did not end: what is there is written anew, the nodes know the rest.
+    Partial,
     /// Offers begin (again): everything that can be known is known.
     Offering,
 }

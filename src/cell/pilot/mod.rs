@@ -325,8 +325,8 @@ impl Pilot {
                 match found {
                     None => *again = now.after(RETRY_MS),
                     Some(Found::Fenced) => self.step_down(Why::Fenced, now),
-                    Some(Found::Here { seq, cursor, clock, saved, damaged, .. }) => {
-                        self.take_over(leading::Left { seq, cursor, saved }, clock, damaged, now);
+                    Some(Found::Here { seq, cursor, clock, saved, damaged, whole, .. }) => {
+                        self.take_over(leading::Left { seq, cursor, whole, saved }, clock, damaged, now);
                     }
                 }
             }
@@ -347,12 +347,16 @@ impl Pilot {
     ) {
         let Role::Opening { epoch, sure_until, .. } = self.role else { return };
         self.clock.not_before(clock);
-        let time = self.clock.now(now);
+        let (time, whole) = (self.clock.now(now), left.whole);
         let mut leading =
             Leading::new(&self.settings, epoch, sure_until, self.setup.clone(), left, time, now);
         self.out.push_back(Output::Note(Note::Leads(epoch)));
         if damaged > 0 {
             self.out.push_back(Output::Note(Note::Damaged(damaged)));
+        }
+        if !whole {
+            self.out.push_back(Output::Note(Note::Partial));
+            leading.begin_rewrite();
         }
         leading.set_up(self.setup.clone(), &self.nodes, &mut self.out);
         self.role = Role::Leading(Box::new(leading));

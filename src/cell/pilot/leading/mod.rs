@@ -38,6 +38,8 @@ const EVENTS_KEPT_MAX: usize = 10_000;
 pub(super) struct Left {
     pub seq: u64,
     pub cursor: Position,
+    /// A leader that wrote everything anew has ended.
+    pub whole: bool,
     pub saved: Saved,
 }
 

@@ -40,7 +40,8 @@ impl Leading {
         self.own.contains(&before) || self.own.first().is_none_or(|first| before < *first)
     }
 
-    pub(super) fn begin_rewrite(&mut self) {
+    /// Writes everything anew, in parts.
+    pub(in crate::cell::pilot) fn begin_rewrite(&mut self) {
         // What waits is part of what is written now, except what the controller does not remember. Offers that have not been
         // sent are not sent any more: they are made anew, with tokens of this epoch.
         let waiting = std::mem::take(&mut self.kept)

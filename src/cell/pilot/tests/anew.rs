@@ -184,3 +184,22 @@ fn an_offer_whose_phone_rings_is_known_in_the_new_epoch_and_its_token_is_not_iss
     let offers = || s.pilot.controller().unwrap().offers();
     assert!(offers().all(|offer| offer.id != name("7-1")), "{:?}", offers().collect::<Vec<_>>());
 }
+
+#[test]
+fn a_state_that_is_there_in_part_is_written_anew_so_that_the_next_leader_finds_it_whole() {
+    let mut s = Scene::new();
+    s.led(yours(7));
+    let Found::Here { before, cursor, clock, saved, damaged, .. } = left(41, Saved::default()) else {
+        panic!()
+    };
+    let part = Found::Here { before, seq: 41, cursor, clock, whole: false, saved, damaged };
+    let said = s.opened(Some(part));
+    assert_eq!(said[..2], ["Leads(7)", "Partial"]);
+    assert!(said.iter().any(|line| line.starts_with("commit 7/42 all")), "{said:?}");
+    let (_, commit) = s.last_commit();
+    assert!(commit.rewrite.is_some_and(|part| part.first && part.last));
+    s.committed(Some(Committed::Done));
+    s.registered();
+    s.tell(Input::NodeUp(name("n1"), Link(1)));
+    assert!(offering(&s.listed("n1", c1())), "and then it goes on as ever");
+}
