@@ -97,8 +97,9 @@ fn hangs(lab: &Lab) -> Result<()> {
 fn leaves_nothing_when_killed(lab: &Lab) -> Result<()> {
     for signal in ["KILL", "INT"] {
         let told = lab.path(&format!("told-{signal}"));
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env(HANG, &told);
+        // A run in the background of a shell inherits SIGINT ignored, and so would its children.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(std::env::current_exe()?).env(HANG, &told);
         let mut run = Process::spawn(lab, &format!("run-{signal}"), command)?;
         run.wait_ready(LIMIT, || Ok(std::fs::read_to_string(&told)?.lines().count() == 2))?;
         let text = std::fs::read_to_string(&told)?;
