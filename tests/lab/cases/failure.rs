@@ -133,12 +133,15 @@ fn unreached(lab: &Lab, version: Version) -> Result<()> {
         "[[pool.node]]\nid = \"gone\"\nuri = \"sip:{}:5060;transport=tcp\"\ncapacity = 1000",
         lab.address()
     );
-    let stage = Stage::set(lab, Plan { version, pool: &gone, ..Plan::new(stands("node.xml", &[100])) })?;
+    let defines = vec!["WITH_TCP".to_owned(), format!("LISTEN_TCP=tcp:{}:5060", lab.address())];
+    let plan = Plan { version, pool: &gone, defines, ..Plan::new(stands("node.xml", &[100])) };
+    let stage = Stage::set(lab, plan)?;
     let call = stage.call("caller", 0, "caller.xml").calls(10).rate(5).hold(Duration::from_millis(300));
     ensure!(call.start(lab)?.success(LIMIT)?.successful() == 10, "a call was lost");
+    // Kamailio tells of it as of any silence: nothing was heard.
     wait_until("the node is ejected for it", LIMIT, || {
         let nodes = stage.helpers[0].http("GET", "/v1/nodes", None)?.body;
-        Ok(nodes.contains("calls in a row: it could not be reached"))
+        Ok(nodes.contains("3 calls in a row: no answer"))
     })?;
     ensure!(stage.seen(0).len() == 10, "{} calls came to the live node", stage.seen(0).len());
     stage.wait_empty(Duration::from_secs(5)).map(|_| ())
