@@ -134,13 +134,6 @@ fn stage(lab: &Lab, plan: Plan<'_>) -> Result<Stage> {
     })
 }
 
-/// The value of a metric's line, 0 where there is none.
-fn counted(stage: &Stage, line: &str) -> Result<u64> {
-    let body = stage.helpers[0].http("GET", "/metrics", None)?.body;
-    let value = body.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
-    value.map_or(Ok(0), |text| text.parse().with_context(|| text.to_owned()))
-}
-
 /// Calls spread evenly, carry their token as a header and not in the address, and their leases end with them.
 fn follow(lab: &Lab, version: Version, transport: &str) -> Result<()> {
     const CALLS: u64 = 40;
@@ -164,11 +157,11 @@ fn follow(lab: &Lab, version: Version, transport: &str) -> Result<()> {
         ensure!(invites.iter().all(|line| line.contains(&prefix)), "{invites:#?}");
     }
     ensure!(stage.leases()? == CALLS, "{} leases", stage.leases()?);
-    let redirects = counted(&stage, "mqs_sip_requests_total{method=\"INVITE\",answer=\"302\"}")?;
-    let confirmed = counted(&stage, "mqs_settles_total{verb=\"confirm\",result=\"confirmed\"}")?;
+    let redirects = stage.counted("mqs_sip_requests_total{method=\"INVITE\",answer=\"302\"}")?;
+    let confirmed = stage.counted("mqs_settles_total{verb=\"confirm\",result=\"confirmed\"}")?;
     ensure!((redirects, confirmed) == (CALLS, CALLS), "{redirects} redirects, {confirmed} confirmed");
     // Kamailio's ACKs for the 302s.
-    let acks = counted(&stage, "mqs_sip_unanswered_total{reason=\"ack\"}")?;
+    let acks = stage.counted("mqs_sip_unanswered_total{reason=\"ack\"}")?;
     ensure!(acks == CALLS, "{acks} ACKs were absorbed");
     println!("    {CALLS} calls over {transport}, loads {loads:?}, leases gone {gone:?} after the last one");
     Ok(())
@@ -192,7 +185,7 @@ fn next(lab: &Lab, version: Version) -> Result<()> {
         "{} at the live node",
         live.len()
     );
-    let moved = counted(&stage, "mqs_settles_total{verb=\"fail\",result=\"moved\"}")?;
+    let moved = stage.counted("mqs_settles_total{verb=\"fail\",result=\"moved\"}")?;
     ensure!(
         moved > 10 && !stage.seen(1).is_empty(),
         "only {moved} leases were moved: the test shows nothing"
@@ -219,7 +212,7 @@ fn full(lab: &Lab) -> Result<()> {
     ensure!(more.start(lab)?.success(LIMIT)?.successful() == 5, "not all were refused with 486");
     ensure!(calls.success(LIMIT)?.successful() == 10, "a call was lost");
     let refused =
-        counted(&stage, &format!("mqs_lookups_total{{pool=\"{POOL}\",result=\"full\",transport=\"sip\"}}"))?;
+        stage.counted(&format!("mqs_lookups_total{{pool=\"{POOL}\",result=\"full\",transport=\"sip\"}}"))?;
     ensure!(refused == 5, "{refused} refused lookups counted");
     stage.wait_empty(Duration::from_secs(5)).map(|_| ())
 }

@@ -168,6 +168,13 @@ impl Stage {
         sipp::caller(name, Scenario::File(scenario), self.proxies[pair].address()).local(from).service("100")
     }
 
+    /// The value of a metric's line at the first helper, 0 where there is none.
+    pub fn counted(&self, line: &str) -> Result<u64> {
+        let body = self.helpers[0].http("GET", "/metrics", None)?.body;
+        let value = body.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        value.map_or(Ok(0), |text| text.parse().with_context(|| text.to_owned()))
+    }
+
     /// Live leases by node, all counted at one moment by Redis itself.
     pub fn loads(&self) -> Result<Vec<u64>> {
         const COUNT: &str = "local t=redis.call('TIME') local now=t[1]*1000+math.floor(t[2]/1000) local out={} \
