@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::stage::{Plan, Stage, Stand, stands};
+use super::stage::{Plan, Stage, Stand, refusing, stands};
 use crate::Case;
 use crate::kamailio::Version;
 use crate::net::wait_until;
@@ -126,11 +126,7 @@ fn unreachable_6(lab: &Lab) -> Result<()> {
 }
 
 fn unreached(lab: &Lab, version: Version) -> Result<()> {
-    // Nobody listens there: the connection is refused at once.
-    let gone = format!(
-        "[[pool.node]]\nid = \"gone\"\nuri = \"sip:{}:5060;transport=tcp\"\ncapacity = 1000",
-        lab.address()
-    );
+    let gone = refusing(lab);
     let defines = vec!["WITH_TCP".to_owned(), format!("LISTEN_TCP=tcp:{}:5060", lab.address())];
     let plan = Plan { version, pool: &gone, defines, ..Plan::new(stands("node.xml", &[100])) };
     let stage = Stage::set(lab, plan)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{POOL, Stage, Stand, stands};
+use super::stage::{POOL, Stage, Stand, refusing, stands};
 use crate::Case;
 use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs::{Mqs, MqsConfig, Node, Pool};
@@ -44,6 +44,16 @@ pub const CASES: &[Case] = &[
         name: "redirect::the_next_contact_when_one_fails_on_kamailio_6",
         needs: PARTS_NEW,
         run: |lab| next(lab, Version::New),
+    },
+    Case {
+        name: "redirect::the_next_contact_when_one_refuses_connections",
+        needs: PARTS,
+        run: |lab| refused(lab, Version::System),
+    },
+    Case {
+        name: "redirect::the_next_contact_when_one_refuses_connections_on_kamailio_6",
+        needs: PARTS_NEW,
+        run: |lab| refused(lab, Version::New),
     },
     Case { name: "redirect::a_full_pool_is_the_callers_answer", needs: PARTS, run: full },
     Case { name: "redirect::a_lease_that_nobody_settles_ends", needs: PARTS, run: unsettled },
@@ -197,6 +207,19 @@ fn next(lab: &Lab, version: Version) -> Result<()> {
         stage.seen(1).len()
     );
     Ok(())
+}
+
+/// One node cannot be sent to: its calls go to the live one.
+fn refused(lab: &Lab, version: Version) -> Result<()> {
+    let gone = refusing(lab);
+    let plan = Plan { transport: "tcp", pool: &gone, ..Plan::new(version, stands("node.xml", &[100])) };
+    let stage = stage(lab, plan)?;
+    let call = stage.call("caller", 0, "caller.xml").calls(10).rate(5).hold(Duration::from_millis(300));
+    ensure!(call.start(lab)?.success(LIMIT)?.successful() == 10, "a call was lost");
+    let moved = stage.counted("mqs_settles_total{verb=\"fail\",result=\"moved\"}")?;
+    ensure!(moved > 0, "no lease was moved: the test shows nothing");
+    ensure!(stage.seen(0).len() == 10, "{} calls came to the live node", stage.seen(0).len());
+    stage.wait_empty(Duration::from_secs(5)).map(|_| ())
 }
 
 /// The refusal's own code and Reason reach the caller, and nobody who is up is lost.

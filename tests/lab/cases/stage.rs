@@ -28,6 +28,12 @@ pub struct Stand {
     pub capacity: u32,
 }
 
+/// A large node at which nobody listens: connections to it are refused at once.
+pub fn refusing(lab: &Lab) -> String {
+    let at = lab.address();
+    format!("[[pool.node]]\nid = \"gone\"\nuri = \"sip:{at}:5060;transport=tcp\"\ncapacity = 1000")
+}
+
 pub fn stands(scenario: &'static str, capacities: &[u32]) -> Vec<Stand> {
     capacities.iter().map(|capacity| Stand { scenario, capacity: *capacity }).collect()
 }
