@@ -12,6 +12,7 @@ use exchange::Exchange;
 use mqs::cell::codec;
 use mqs::cell::pilot::Settings;
 use mqs::cell::shell::Running;
+use mqs::cell::watch::Counting;
 use mqs::clock::Stopwatch;
 use mqs::domain::agent::AgentRules;
 use mqs::domain::controller::Command;
@@ -21,6 +22,7 @@ use mqs::domain::queue::{Answering, Presence, QueueRules, Setup, Treatment};
 use mqs::domain::time::EpochMs;
 use mqs::store::cell::{Accepted, CellStore, Position, Register};
 use mqs::store::memory::MemoryStore;
+use mqs::telemetry::metrics::Metrics;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,8 @@ fn setup() -> Arc<Setup> {
         stay: Presence::Any,
         answering: Answering::Entry,
         music: "default".into(),
+        agent_announce: Vec::new(),
+        agent_announce_max_ms: 10_000,
         ends: [].into(),
     };
     let agent = |id: &str| AgentRules {
@@ -61,6 +65,7 @@ fn setup() -> Arc<Setup> {
         agents: [(name("ann"), agent("ann")), (name("bob"), agent("bob"))].into(),
         treatments: [(name("busy"), Treatment::HangUp { cause: 17 })].into(),
         last_resort: None,
+        ..Setup::default()
     })
 }
 
@@ -83,9 +88,14 @@ impl Scene {
     }
 
     async fn start(&self, holder: &str) -> Running {
+        self.watched(holder, &Arc::default()).await
+    }
+
+    async fn watched(&self, holder: &str, metrics: &Arc<Metrics>) -> Running {
         let settings = Settings { holder: holder.to_owned(), seed: 1, seeded: None };
         let exchange = self.exchange.seat(holder);
-        let running = Running::start(self.cell.clone(), settings, self.store.clone(), exchange);
+        let watcher = Box::new(Counting::new(metrics.clone()));
+        let running = Running::watched(self.cell.clone(), settings, self.store.clone(), exchange, watcher);
         running.set_up(setup(), self.nodes.clone()).await;
         running
     }
@@ -154,7 +164,8 @@ async fn the_leader_is_killed_and_another_one_goes_on() {
     s.exchange.call("n2", "c2").await;
     seconds(1).await;
     assert_eq!(s.exchange.log("c1").last().unwrap(), "joined with ann@example.com");
-    assert_eq!(s.exchange.log("c2"), ["attended"]);
+    // Twice, where a list was begun before the first time.
+    assert_eq!(s.exchange.log("c2").last().unwrap(), "attended");
     assert_eq!(s.exchange.attached("n1"), Some("one".to_owned()));
 
     one.kill();
@@ -193,4 +204,122 @@ async fn whoever_is_shut_out_lets_another_go_on() {
     seconds(8).await;
     assert_eq!(s.exchange.log("c1").last().unwrap(), "joined with ann@example.com");
     assert_eq!(s.exchange.rung_twice(), [""; 0]);
+}
+
+/// The lines of a text of metrics that are not there otherwise.
+fn has(metrics: &Metrics, wanted: &[&str]) {
+    let text = metrics.render(&[]);
+    for line in wanted {
+        assert!(text.lines().any(|found| found == *line), "no {line} in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_does_is_counted_while_it_leads() {
+    let mut s = Scene::new();
+    let metrics = Arc::default();
+    let one = s.watched("one", &metrics).await;
+    has(&metrics, &["mqs_cell_leads{} 0"]);
+    s.register("ann").await;
+    seconds(5).await;
+    for call in ["c1", "c2"] {
+        s.exchange.call("n1", call).await;
+    }
+    seconds(20).await;
+    has(
+        &metrics,
+        &[
+            "mqs_cell_leads{} 1",
+            "mqs_cell_leader_changes_total{change=\"leads\"} 1",
+            "mqs_queue_waiting{queue=\"sales\"} 2",
+            "mqs_queue_entered_total{queue=\"sales\"} 2",
+            "mqs_queue_agents{queue=\"sales\",state=\"offline\"} 2",
+        ],
+    );
+    let longest = metrics.render(&[]);
+    let longest =
+        longest.lines().find_map(|l| l.strip_prefix("mqs_queue_longest_wait_seconds{queue=\"sales\"} "));
+    let longest: f64 = longest.unwrap().parse().unwrap();
+    assert!((19.0..=20.1).contains(&longest), "{longest}");
+
+    s.login("ann").await;
+    seconds(2).await;
+    has(
+        &metrics,
+        &[
+            "mqs_queue_waiting{queue=\"sales\"} 1",
+            "mqs_queue_answered_total{queue=\"sales\"} 1",
+            "mqs_queue_wait_seconds_count{queue=\"sales\"} 1",
+            "mqs_queue_agents{queue=\"sales\",state=\"talking\"} 1",
+            "mqs_match_seconds_bucket{le=\"+Inf\"} 1",
+        ],
+    );
+    s.exchange.agent_hangs_up("c1").await;
+    seconds(3).await;
+    has(
+        &metrics,
+        &[
+            "mqs_queue_offers_total{queue=\"sales\",result=\"taken\"} 1",
+            "mqs_queue_ended_total{queue=\"sales\",reason=\"agent-hung-up\"} 1",
+            "mqs_queue_answered_total{queue=\"sales\"} 2",
+            "mqs_queue_longest_wait_seconds{queue=\"sales\"} 0.0",
+        ],
+    );
+    // What there is now is another's to say; what has been stays.
+    let two = s.start("two").await;
+    one.end().await;
+    let text = metrics.render(&[]);
+    assert!(!text.contains("mqs_queue_waiting") && !text.contains("mqs_queue_agents"), "{text}");
+    has(
+        &metrics,
+        &[
+            "mqs_cell_leads{} 0",
+            "mqs_cell_leader_changes_total{change=\"asked\"} 1",
+            "mqs_queue_answered_total{queue=\"sales\"} 2",
+        ],
+    );
+    two.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_gone_has_no_lines() {
+    let s = Scene::new();
+    let metrics = Arc::default();
+    let one = s.watched("one", &metrics).await;
+    seconds(5).await;
+    s.exchange.call("n1", "c1").await;
+    seconds(1).await;
+    has(&metrics, &["mqs_queue_waiting{queue=\"sales\"} 1", "mqs_queue_entered_total{queue=\"sales\"} 1"]);
+    let without = Setup { queues: [].into(), ..Setup::clone(&setup()) };
+    one.set_up(Arc::new(without), s.nodes.clone()).await;
+    seconds(1).await;
+    let text = metrics.render(&[]);
+    assert!(!text.contains("queue=\"sales\""), "{text}");
+    one.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_a_listing_shows_is_counted() {
+    let s = Scene::new();
+    let metrics = Arc::default();
+    let one = s.watched("one", &metrics).await;
+    seconds(5).await;
+    s.exchange.call("n1", "c1").await;
+    s.exchange.call_unheard("n2", "c2");
+    seconds(31).await;
+    has(
+        &metrics,
+        &["mqs_repairs_total{kind=\"call-found\"} 1", "mqs_queue_entered_total{queue=\"sales\"} 2"],
+    );
+    s.exchange.vanish("n1", "c1");
+    seconds(31).await;
+    has(
+        &metrics,
+        &[
+            "mqs_repairs_total{kind=\"call-gone\"} 1",
+            "mqs_queue_ended_total{queue=\"sales\",reason=\"unseen\"} 1",
+            "mqs_repairs_total{kind=\"call-found\"} 1",
+        ],
+    );
+    one.end().await;
 }

@@ -238,6 +238,7 @@ contract!(
     registrations_are_kept_by_proxy_and_refreshed,
     a_late_register_changes_nothing,
     a_registration_ends_some_time_after_it_expires,
+    whoever_looks_sees_everything_and_changes_nothing,
     names_and_numbers_that_are_none_are_refused,
 );
 

@@ -165,6 +165,11 @@ fn every_help_has_examples_and_fits_into_100_columns() {
         &["node", "set"],
         &["node", "drain"],
         &["node", "remove"],
+        &["queue"],
+        &["agent"],
+        &["call"],
+        &["events"],
+        &["cell"],
         &["top"],
         &["reload"],
         &["completions"],
@@ -319,6 +324,47 @@ fn a_secret_file_must_hold_a_secret_that_is_kept() {
         let (code, out, _) = house.ask(&["check", "--no-nodes", &house.path("mqs.toml")]);
         let warned = out.lines().any(|line| line.starts_with("warn") && line.contains(" secret "));
         assert_eq!((code, warned), (0, said), "{out}");
+    }
+}
+
+#[test]
+fn a_check_counts_what_a_cell_has_and_looks_at_its_password() {
+    let house = House::new(NODES);
+    let password = house.path("ari-password");
+    let cell = format!(
+        "[cell]\nlast_resort = \"sorry\"\n[ari]\npassword_file = \"{password}\"\n[[queue]]\nid = \"sales\"\n[[treatment]]\nid = \"sorry\"\ncause = 17\n"
+    );
+    let text = fs::read_to_string(house.path("mqs.toml")).unwrap();
+    fs::write(house.path("mqs.toml"), text + &cell).unwrap();
+    let check = || house.ask(&["check", "--no-nodes", &house.path("mqs.toml")]);
+    let line = |out: &str, what: &str| {
+        let of = |line: &&str| line.split_whitespace().nth(1) == Some(what);
+        let found: Vec<&str> = out.lines().filter(of).collect();
+        assert_eq!(found.len(), 1, "{out}");
+        found[0].split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let (code, out, _) = check();
+    assert_eq!(line(&out, "cell"), "ok cell main 1 queue, 0 agents, 1 treatment, 3 nodes to drive");
+    assert!(out.contains("no agent takes calls of queue sales"), "{out}");
+    assert_eq!(code, 1);
+    assert!(
+        line(&out, "ari")
+            .ends_with("DIR/ari-password cannot be read: No such file or directory (os error 2)"),
+        "{out}"
+    );
+    fs::write(&password, "one\ntwo\n").unwrap();
+    assert!(
+        line(&check().1, "ari").starts_with("error ari DIR/ari-password DIR/ari-password must hold one line")
+    );
+    fs::write(&password, "hunter2\n").unwrap();
+    for (mode, said) in [
+        (0o640, "ok ari DIR/ari-password readable"),
+        (0o644, "warn ari DIR/ari-password every user of this host can read it: chmod o="),
+    ] {
+        fs::set_permissions(&password, fs::Permissions::from_mode(mode)).unwrap();
+        let (code, out, _) = check();
+        assert_eq!((code, line(&out, "ari").as_str()), (0, said));
+        assert!(!out.contains("hunter2"));
     }
 }
 
@@ -798,7 +844,7 @@ fn node(code: u16) -> String {
 #[test]
 fn the_demo_loses_no_call_and_its_lines_can_be_copied() {
     let mut demo = command()
-        .args(["demo", "--seconds", "6", "--seed", "7"])
+        .args(["demo", "--dispatch-only", "--seconds", "6", "--seed", "7"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -832,4 +878,44 @@ fn the_demo_loses_no_call_and_its_lines_can_be_copied() {
         assert!(text.contains(said), "{said:?} is not in:\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+/// The queue's part, and nothing of it may go wrong: its exit code says so.
+#[test]
+fn the_demo_of_the_queue_survives_its_leader() {
+    let (code, out, err) = run(&["demo", "--queue-only", "--seconds", "3", "--seed", "7"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for said in [
+        "mqs-a leads; agents log in",
+        "a rush: 14 callers at once",
+        "ast3 dies, and with it the calls of",
+        "mqs-a, the leader, is killed",
+        "mqs-b leads, ",
+        "while there was a call: 0",
+        "taken ",
+        "0 channels, 0 leases, 0 calls",
+        "Every caller was in one state, no agent had two legs, nobody lost a place.",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in:\n{out}");
+    }
+    assert_eq!(out.matches("    the first in line: ").count(), 2, "{out}");
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    assert!(!out.contains('\x1b'), "no colours where nobody looks");
+}
+
+#[test]
+fn both_parts_of_the_demo_are_one_json_object() {
+    let (code, out, err) = run(&["demo", "--json", "--seconds", "3", "--seed", "8"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&all["well"], &all["lost"], &all["seed"]), (&true.into(), &0.into(), &8.into()), "{all}");
+    let queue = &all["queue"];
+    assert_eq!((&queue["rung_twice"], &queue["broken"]), (&0.into(), &0.into()), "{queue}");
+    let of = |key: &str| queue[key].as_u64().unwrap();
+    let ends = ["answered", "abandoned", "remained", "turned_away", "not_placed"];
+    // Some of those who were answered were lost with their node afterwards.
+    assert!(ends.iter().map(|key| of(key)).sum::<u64>() <= of("callers"), "{queue}");
+    assert!(of("answered") > 0 && of("lost_with_node") > 0, "{queue}");
+    let [takeover] = queue["takeovers"].as_array().unwrap().as_slice() else { panic!("{queue}") };
+    assert!(takeover["led_after_ms"].as_u64().unwrap() <= 6_000, "{takeover}");
 }

@@ -4,19 +4,26 @@
 // Here a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "config/cell.rs"]
+mod cell;
+#[path = "config/cell_runs.rs"]
+mod cell_runs;
 #[path = "config/docs.rs"]
 mod docs;
 #[path = "config/redirect.rs"]
 mod redirect;
 #[path = "config/text.rs"]
 mod text;
+#[path = "config/wrong.rs"]
+mod wrong;
 
 use mqs::config::{Config, ConfigError, Endpoint, LogFormat, StoreUrl};
 use mqs::domain::node::NodeState;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use text::{BARE, FULL, MINIMAL, examples, leaves, only_problem, parse, problems, set, tables};
+use text::{BARE, FULL, MINIMAL, examples, leaves, only_problem, parse, problems, set, tables, way_to};
+use wrong::{OF_A_CELL, WRONG};
 
 // ---- what is taken ----
 
@@ -92,116 +99,17 @@ fn a_key_that_is_not_known_is_refused_in_every_table_of_every_example() {
 
 #[test]
 fn a_wrong_value_is_refused_and_named_for_every_key() {
-    let wrong = [
-        ("", "emergency_numbers", r#"["1 1 2"]"#, "[0]", "digits"),
-        ("instance", "id", r#""a b""#, "", "1 to 64 letters"),
-        ("instance", "zone", r#""a b""#, "", "' ' at position 1"),
-        ("store", "url", r#""mysql://localhost""#, "", "write memory:, file:/var/lib/mqs/mqs.redb, redis://"),
-        ("store", "password_file", r#""password""#, "", "beginning with '/'"),
-        ("store", "ca_file", r#""ca.pem""#, "", "beginning with '/'"),
-        ("store", "timeout_ms", "0", "", "5 to 5000 (ms)"),
-        ("token", "secret_file", r#""secret""#, "", "beginning with '/'"),
-        ("listen", "resp", r#"["unix:mqs.sock"]"#, "[0]", "begins with '/'"),
-        ("listen", "http", r#"["127.0.0.1:1", "localhost:8088"]"#, "[1]", "host names are not looked up"),
-        ("listen", "sip", r#"["udp:127.0.0.1:1", "tls:127.0.0.1:2"]"#, "[1]", "host names are not looked up"),
-        ("listen", "socket_mode", r#""0460""#, "", "octal digits"),
-        ("listen", "socket_group", r#""a:b""#, "", "name of a group"),
-        ("listen", "token_file", r#""""#, "", "beginning with '/'"),
-        (
-            "listen",
-            "connections_max",
-            "-1",
-            "",
-            "found -1, out of limits; write a whole number from 1 to 65536",
-        ),
-        ("listen", "body_max_bytes", "1e3", "", "found 1e3; write a whole number"),
-        ("listen", "header_timeout_ms", "0xFFFFFFFF", "", "found 0xFFFFFFFF"),
-        ("listen", "idle_timeout_s", "true", "", "found true or false"),
-        ("listen.tls", "cert", r#""/etc/""#, "", "the path of a file"),
-        ("listen.tls", "key", "1979-05-27", "", "found a date"),
-        ("redirect", "allow", r#"["10.0.0.1/8"]"#, "[0]", "which network is meant"),
-        ("redirect", "pool", r#""nowhere""#, "", "there is no pool nowhere"),
-        ("dispatch", "held_ms", "99999999999999999999", "", "found 99999999999999999999, out of limits"),
-        ("dispatch", "call_max_s", "9", "", "10 to 604800 (s)"),
-        ("dispatch", "pick_deadline_ms", r#""60""#, "", "found the text \"60\"; write a whole number"),
-        ("dispatch", "decisions_kept", "[]", "", "found a list"),
-        ("dns", "servers", r#"["127.0.0.1:0"]"#, "[0]", "write the address of a DNS server"),
-        ("dns", "timeout_ms", "99", "", "100 to 30000 (ms)"),
-        ("log", "format", r#""xml""#, "", r#"found "xml": write "text" or "json""#),
-        ("log", "filter", r#""mqs=loud""#, "", "write a level"),
-        ("pool", "name", r#""""#, "", "must not be empty"),
-        ("pool", "agent_reserve", "0.91", "", "from 0.0 to 0.9"),
-        ("pool", "zone_spill", "nan", "", "from 0.1 to 1.0"),
-        ("pool", "targets_max", "13", "", "1 to 12"),
-        ("pool", "refuse_code", "200", "", "400 to 699 (a SIP status)"),
-        ("pool", "retry_after_s", "0", "", "1 to 3600 (s)"),
-        ("pool", "fr_timer_ms", "0", "", "100 to 60000 (ms)"),
-        ("pool", "fr_inv_timer_ms", "0", "", "1000 to 600000 (ms)"),
-        ("pool", "socket", r#""udp:edge.example.com:5060""#, "", "udp:ip:port"),
-        ("pool", "path", r#""<sip:a>""#, "", "the parameter lr"),
-        ("pool", "headers", r#"{ "X-MQS-Lease" = "x" }"#, ".X-MQS-Lease", "MQS's own"),
-        ("pool", "sticky_s", "0", "", "1 to 604800 (s)"),
-        ("pool", "overflow", r#""nowhere""#, "", "there is no pool nowhere to overflow into"),
-        ("pool.limit", "calls", "-1", "", "0 to 16384000 (calls at once)"),
-        ("pool.limit", "calls_per_second", "0", "", "from 0.001 to 10000.0"),
-        ("pool.limit", "burst", "0", "", "1 to 1000000 (calls)"),
-        ("pool.each_tenant", "calls", r#""many""#, "", "found the text \"many\"; write a whole number"),
-        ("pool.each_tenant", "calls_per_second", "0.0005", "", "from 0.001 to 10000.0"),
-        ("pool.each_tenant", "burst", "1.5", "", "1 to 1000000 (calls)"),
-        ("pool.tenant", "name", r#""a,b""#, "", "',' at position 1"),
-        ("pool.tenant", "calls", "16384001", "", "0 to 16384000 (calls at once)"),
-        ("pool.tenant", "calls_per_second", "10001", "", "from 0.001 to 10000.0"),
-        ("pool.tenant", "burst", "-1", "", "1 to 1000000 (calls)"),
-        ("pool.health", "probe_every_ms", "-1", "", "0 to 3600000 (ms)"),
-        ("pool.health", "accept", "[200, 99]", "[1]", "write a code (404), a class (\"2xx\")"),
-        ("pool.health", "ca_file", r#""ca.pem""#, "", "beginning with '/'"),
-        ("pool.health", "probe_timeout_ms", "0", "", "50 to 10000 (ms)"),
-        ("pool.health", "down_after", "0", "", "1 to 100 (probes)"),
-        ("pool.health", "up_after", "0", "", "1 to 100 (probes)"),
-        ("pool.health", "eject_after", "1001", "", "0 to 1000 (calls)"),
-        ("pool.health", "eject_ms", "99", "", "100 to 3600000 (ms)"),
-        ("pool.health", "eject_max_ms", "0", "", "100 to 86400000 (ms)"),
-        ("pool.health", "slow_start_ms", "3600001", "", "0 to 3600000 (ms)"),
-        ("pool.health", "out_max", "1.1", "", "0.0 to 1.0"),
-        ("pool.discover", "name", r#""sip:192.0.2.1""#, "", "write a [[pool.node]]"),
-        ("pool.discover", "capacity", "0", "", "1 to 8000 (channels)"),
-        ("pool.discover", "addresses", r#""both""#, "", r#"write "any" or "ipv4" or "ipv6""#),
-        ("pool.discover", "weight", "1", "", "found 1; write a text"),
-        ("pool.discover", "zone", r#""""#, "", "must not be empty"),
-        ("pool.discover", "tags", r#"["a", "a"]"#, "[1]", "there twice"),
-        ("pool.discover", "nodes_max", "2049", "", "1 to 2048 (nodes)"),
-        ("pool.discover", "refresh_min_s", "0", "", "1 to 3600 (s)"),
-        ("pool.discover", "refresh_max_s", "86401", "", "1 to 86400 (s)"),
-        ("pool.discover", "forget_after_s", "-1", "", "0 to 604800 (s)"),
-        (
-            "pool.register",
-            "networks",
-            r#"["10.0.0.0/8", "pbx.example.com"]"#,
-            "[1]",
-            "write an address or a network",
-        ),
-        ("pool.register", "capacity_max", "8001", "", "1 to 8000 (channels)"),
-        ("pool.register", "ttl_max_s", "4", "", "5 to 3600 (s)"),
-        ("pool.register", "nodes_max", "0", "", "1 to 2048 (nodes)"),
-        ("pool.node", "id", r#""a.b""#, "", "'.' at position 1"),
-        ("pool.node", "uri", r#""sip:127.0.1.1:0""#, "", r#"port "0""#),
-        ("pool.node", "capacity", "8001", "", "1 to 8000 (channels)"),
-        ("pool.node", "zone", "1", "", "found 1; write a text"),
-        ("pool.node", "tags", r#"["a", "a"]"#, "[1]", "there twice"),
-        ("pool.node", "state", r#""removed""#, "", r#"write "active" or "draining" or "down""#),
-    ];
-    for (table, key, value, rest, words) in wrong {
+    for (table, key, value, rest, words) in WRONG.iter().chain(OF_A_CELL) {
         let text = set(FULL, table, key, value);
         let line = 1 + text.lines().position(|line| line == format!("{key} = {value}")).unwrap();
         let problem = only_problem(&text);
-        let way =
-            table.replace("pool", "pool[0]").replace(".node", ".node[0]").replace(".tenant", ".tenant[0]");
-        let way = if way.is_empty() { format!("{key}{rest}") } else { format!("{way}.{key}{rest}") };
+        let way = format!("{}{rest}", way_to(&text, table, key));
         assert_eq!((problem.key.as_str(), problem.line), (way.as_str(), line), "{problem}");
         assert!(problem.column > key.len() + 2, "{problem}");
         assert!(problem.message.contains(words), "{problem}");
     }
-    let tried: BTreeSet<(String, String)> = wrong.iter().map(|w| (w.0.to_owned(), w.1.to_owned())).collect();
+    let all = WRONG.iter().chain(OF_A_CELL);
+    let tried: BTreeSet<(String, String)> = all.map(|w| (w.0.to_owned(), w.1.to_owned())).collect();
     assert_eq!(tried, leaves(), "every key has its wrong value");
 }
 
@@ -532,7 +440,8 @@ const REGISTER: &str = "[pool.register]\nnetworks = [\"127.0.0.0/8\"]\n";
 
 #[test]
 fn what_is_probably_not_meant_is_said() {
-    let quiet = set(BARE, "", "emergency_numbers", "[\"112\"]");
+    let dispatch_only = BARE.split("[cell]").next().unwrap();
+    let quiet = set(dispatch_only, "", "emergency_numbers", "[\"112\"]");
     assert_eq!(parse(&quiet).warnings(), Vec::<String>::new());
     let redis = set(
         &set(&quiet, "token", "secret_file", "\"/s\""),
@@ -545,7 +454,7 @@ fn what_is_probably_not_meant_is_said() {
     let small = set(&set(&quiet, "pool", "agent_reserve", "0.4"), "pool.node", "capacity", "1");
     let said = |table, key, value| set(&quiet, table, key, value);
     for (text, words) in [
-        (BARE.to_owned(), "emergency_numbers is empty"),
+        (dispatch_only.to_owned(), "emergency_numbers is empty"),
         (format!("{quiet}[[pool]]\nname = \"b\"\n"), "pool b has no nodes"),
         (
             said("pool.node", "state", "\"draining\"")

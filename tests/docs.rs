@@ -1,7 +1,11 @@
-//! The papers hold together: every relative link in a Markdown file leads to a file that is there.
+//! The papers hold together: links lead to files that are there, places of the dialplan are in the dialplan, and words for figures are
+//! all told of.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use mqs::domain::agent::Agent;
+use mqs::domain::call::{DoneReason, TreatedFor};
+use mqs::domain::offer::OfferEnd;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,4 +42,40 @@ fn relative_links_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn contexts_of_examples_are_in_the_dialplan() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dialplan = fs::read_to_string(root.join("asterisk/templates/mqs-dialplan.conf")).unwrap();
+    let mut seen = 0;
+    for file in papers().into_iter().chain([root.join("packaging/mqs.toml")]) {
+        let text = fs::read_to_string(&file).unwrap();
+        for rest in text.split("context = \"").skip(1) {
+            let context = rest.split('"').next().unwrap();
+            seen += 1;
+            let there = dialplan.lines().any(|line| line == format!("[{context}]"));
+            assert!(there || !context.starts_with("mqs-"), "{}: no context {context}", file.display());
+        }
+    }
+    assert!(seen >= 3, "only {seen} contexts are named");
+}
+
+#[test]
+fn every_word_of_a_figure_is_told_of() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    let treated = TreatedFor::ALL.map(TreatedFor::as_str);
+    let ended = DoneReason::ALL.map(DoneReason::as_str);
+    let offers = OfferEnd::ALL.map(OfferEnd::as_str);
+    let words: [(&str, &[&str]); 4] = [
+        ("mqs_queue_agents", &Agent::WORDS),
+        ("mqs_queue_treated_total", &treated),
+        ("mqs_queue_ended_total", &ended),
+        ("mqs_queue_offers_total", &offers),
+    ];
+    for (metric, words) in words {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{metric}`"))).unwrap();
+        let missing: Vec<_> = words.iter().filter(|word| !row.contains(&format!("`{word}`"))).collect();
+        assert!(missing.is_empty(), "{metric}: {missing:?}");
+    }
 }

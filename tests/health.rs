@@ -123,12 +123,23 @@ struct Faked {
     ill: Mutex<BTreeSet<String>>,
     asked: Mutex<BTreeMap<String, u64>>,
     all: AtomicU64,
+    when: Mutex<BTreeMap<String, Vec<Stopwatch>>>,
+}
+
+impl Faked {
+    /// How long after the one before each question came.
+    fn gaps(&self, uri: &str) -> Vec<Duration> {
+        let when = self.when.lock().unwrap();
+        let ago: Vec<Duration> = when.get(uri).into_iter().flatten().map(Stopwatch::elapsed).collect();
+        ago.windows(2).map(|two| two[0].saturating_sub(two[1])).collect()
+    }
 }
 
 #[async_trait]
 impl Prober for Faked {
     async fn probe(&self, _pool: &PoolId, uri: &NodeUri, _rules: &HealthRules) -> Option<Evidence> {
         *self.asked.lock().unwrap().entry(uri.to_string()).or_default() += 1;
+        self.when.lock().unwrap().entry(uri.to_string()).or_default().push(Stopwatch::start());
         self.all.fetch_add(1, Ordering::SeqCst);
         let ill = self.ill.lock().unwrap().contains(uri.as_str());
         Some(if ill { Evidence::ProbeBad("no answer within 50 ms".to_owned()) } else { Evidence::ProbeGood })
@@ -235,6 +246,26 @@ async fn probes_take_a_node_out_and_bring_it_back_and_one_instance_asks_for_all(
     assert_eq!(asked.len(), 3);
     let (least, most) = (asked.values().min().unwrap(), asked.values().max().unwrap());
     assert!(most - least <= most / 4 + 2, "in turn: {asked:?}");
+}
+
+#[tokio::test]
+async fn a_node_in_doubt_is_asked_twice_as_often() {
+    const EVERY: Duration = Duration::from_secs(2);
+    let config = config(&[("a", 100), ("b", 50), ("c", 50)], "probe_every_ms = 2000");
+    let (store, prober) = (store(), Arc::new(Faked::default()));
+    let one = Instance::start("one", &config, &store).await.probing(&prober);
+    prober.ill.lock().unwrap().insert("sip:127.0.1.1".to_owned());
+    one.until("a", "failing").await;
+    let doubted = prober.gaps("sip:127.0.1.1");
+    assert_eq!(doubted.len(), 2, "{doubted:?}");
+    assert!(doubted.iter().all(|gap| *gap < EVERY.mul_f64(0.9)), "{doubted:?}");
+    // It is failing, and that is what it is known to be: no hurry any more.
+    while prober.gaps("sip:127.0.1.1").len() < 4 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for usual in [&prober.gaps("sip:127.0.1.1")[2..], &prober.gaps("sip:127.0.1.2")] {
+        assert!(!usual.is_empty() && usual.iter().all(|gap| *gap > EVERY.mul_f64(0.85)), "{usual:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,11 @@
 
 mod support;
 
+use mqs::domain::call::{DoneReason, TreatedFor};
+use mqs::domain::offer::OfferEnd;
 use mqs::domain::time::EpochMs;
 use mqs::telemetry::metrics::{Metrics, NodeSample};
+use mqs::telemetry::queue::QueueSample;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -150,6 +153,25 @@ fn every_metric_is_documented_and_no_other() {
     metrics.registration().heartbeat("p", "kept");
     metrics.registration().change("p", "joined");
     metrics.registration().nodes("p", "live", 1);
+    metrics.cell().redeem("yes");
+    metrics.cell().register("here");
+    metrics.cell().own_call("begun");
+    let (queue, node_id) = ("sales".parse().unwrap(), "n".parse().unwrap());
+    metrics.cell().repaired("call-found", 1);
+    metrics.cell().leads(true);
+    metrics.cell().leader_changed("leads");
+    metrics.cell().committed("done", Duration::from_millis(2));
+    metrics.cell().matched(Duration::from_millis(3));
+    metrics.cell().queue.show(&queue, &QueueSample::default());
+    metrics.cell().queue.entered(&queue);
+    metrics.cell().queue.offer_ended(&queue, OfferEnd::Taken);
+    metrics.cell().queue.answered(&queue, Duration::from_secs(9));
+    metrics.cell().queue.treated(&queue, TreatedFor::Full);
+    metrics.cell().queue.ended(&queue, DoneReason::Abandoned);
+    metrics.cell().ari.asked(&node_id, "done", Duration::from_millis(2));
+    metrics.cell().ari.attached(&node_id);
+    metrics.cell().ari.pinged(&node_id, Duration::from_millis(1));
+    metrics.cell().ari.passed_over(&node_id, "unreadable");
     metrics.started(EpochMs(1));
     let _open = metrics.connection("resp", "unix");
     let (pool, node) = ("p".to_owned(), "n".to_owned());

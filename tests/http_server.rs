@@ -70,6 +70,26 @@ async fn an_agent_leg_keeps_its_request_uri() {
 }
 
 #[tokio::test]
+async fn an_offers_leg_needs_a_good_token_and_agents_register() {
+    let server = Server::start().await;
+    let reply = server.route(r#""c1","kind":"agent","offer":"o1.nonsense""#).await;
+    assert!(refused(&reply, 403, "VOID", None).starts_with("altered"));
+    assert_eq!(reply.problem()["sip_code"], 403);
+    let reply = server.route(r#""c1","kind":"agent","offer":"x","node":"ast1""#).await;
+    refused(&reply, 400, "BADREQ", Some("node"));
+    let say = async |members: &str| {
+        let body = format!(r#"{{"aor":"agent17@example.com","proxy":"k1","call_id":"x","cseq":1{members}}}"#);
+        server.ask("POST", "/v1/registrations", &body).await
+    };
+    assert_eq!(say(r#","expires_s":300"#).await.json(), json!({"result": "ok"}));
+    assert_eq!(say(r#","expires_s":0"#).await.json(), json!({"result": "ok"}));
+    refused(&say("").await, 400, "BADREQ", Some("expires_s"));
+    refused(&say(r#","expires_s":1,"ttl":1"#).await, 400, "BADREQ", Some("ttl"));
+    let cell = server.dispatcher.cell().unwrap();
+    assert!(cell.store.registrations(&cell.id).await.unwrap().is_empty(), "it has left");
+}
+
+#[tokio::test]
 async fn a_refusal_says_when_to_come_again() {
     let server = Server::start().await;
     assert_eq!(server.route(r#""c1","pool":"tiny""#).await.status, 200);

@@ -367,7 +367,7 @@ async fn redis_cli_is_at_home() {
         ("redis-cli -s mqs.sock -a x --no-auth-warning PING", "PONG\n"),
         ("redis-cli -s mqs.sock -n 3 ECHO 'a b'", "a b\n"),
         ("redis-cli -s mqs.sock CLIENT ID", ""),
-        ("redis-cli -s mqs.sock COMMAND COUNT", "20\n"),
+        ("redis-cli -s mqs.sock COMMAND COUNT", "22\n"),
         ("redis-cli -s mqs.sock INFO server", "# Server\r\nmqs_version:"),
         ("redis-cli -s mqs.sock CONFIG GET maxmemory", "\n"),
         ("redis-cli -s mqs.sock FLUSHALL", "OK\n"),

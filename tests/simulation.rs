@@ -122,13 +122,16 @@ fn covered(coverage: &Coverage) {
     want("bit", &Fault::WORDS);
     want("stage", &["waiting", "offered", "connecting", "connected", "treated", "ending"]);
     want("agent", &["offline", "ready", "offered", "talking", "wrap-up", "paused"]);
-    want("offer", &["ringing", "connecting", "joined", "ending"]);
+    want("offer", &["ringing", "announcing", "connecting", "joined", "ending"]);
     want("offer end", &OfferEnd::ALL.map(OfferEnd::as_str));
     want("done", &DoneReason::ALL.map(DoneReason::as_str));
     want("treated for", &TreatedFor::ALL.map(TreatedFor::as_str));
     want("committed", &["committed", "repeated", "fenced", "gap"]);
     want("redeemed", &["yes", "again", "stale", "unknown"]);
+    want("transferred to", &["queue", "agent", "number", "call"]);
+    want("transfer", &["rings", "answered", "unavailable", "declined"]);
     want("checked", &["order", "take-over", "commands"]);
+    want("operator", &["laid down", "laid down in a call", "taken away", "taken away in a call", "called"]);
     want(
         "caller",
         &["gave up", "hung up", "after the agent", "treated", "node died", "turned away", "longest talk"],

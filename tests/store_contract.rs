@@ -198,6 +198,7 @@ contract!(
     an_expired_lease_is_unknown_before_the_sweep_too,
     an_expired_lease_that_is_asked_for_again_frees_its_old_place,
     a_sweep_takes_no_more_than_it_may,
+    a_node_knows_what_it_carries,
     live_leases_are_told_from_those_that_are_over,
     as_long_as_nothing_is_forgotten_its_history_is_one,
     excluded_nodes_are_not_chosen,

@@ -129,9 +129,19 @@ fn adapters_do_not_see_each_other() {
         let path = source.path.to_str().unwrap();
         let adapter =
             |name: &str| path.contains(&format!("/{name}/")) || path.ends_with(&format!("/{name}.rs"));
-        for other in
-            ["resp", "http", "sip", "ari", "dns", "probe", "beanstalkd", "mysql", "warehouse", "webhook"]
-        {
+        for other in [
+            "resp",
+            "http",
+            "sip",
+            "nodes",
+            "ari",
+            "dns",
+            "probe",
+            "beanstalkd",
+            "mysql",
+            "warehouse",
+            "webhook",
+        ] {
             let named = ["crate::inbound::", "crate::outbound::"]
                 .iter()
                 .any(|p| source.text.contains(&format!("{p}{other}::")));

@@ -27,6 +27,14 @@ fn change(change: &controller::Change) -> Change {
             Change::Put { name: record::agent_name(&agent.id), text: record::write_agent(agent) }
         }
         From::AgentGone(id) => Change::Delete { name: record::agent_name(id) },
+        From::Rules(id, rules) => {
+            Change::Put { name: record::rules_name(id), text: record::write_rules(rules) }
+        }
+        From::RulesGone(id) => Change::Delete { name: record::rules_name(id) },
+        From::Queue(id, rules) => {
+            Change::Put { name: record::queue_name(id), text: record::write_queue(rules) }
+        }
+        From::QueueGone(id) => Change::Delete { name: record::queue_name(id) },
         From::Offer(offer) => {
             Change::Put { name: record::offer_name(&offer.id), text: record::write_offer(offer) }
         }

@@ -5,6 +5,7 @@
 
 use super::codec;
 use super::pilot::{Ask, Input, Link, Mono, Note, Output, Pilot, Right, Settings};
+use super::watch::Watch;
 use crate::clock::Stopwatch;
 use crate::domain::controller::{Effect, Listing, Outcome};
 use crate::domain::id::{CellId, NodeId};
@@ -14,6 +15,7 @@ use crate::store::StoreError;
 use crate::store::cell::CellStore;
 use async_trait::async_trait;
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -50,12 +52,15 @@ pub trait Nodes: Send + Sync + 'static {
     async fn probe(&self, node: &NodeId, link: Link) -> bool;
 
     /// Carries an effect out, by its node. Before each request is sent, `permit` has to be asked. What concerns one channel is
-    /// sent in the order in which it was asked for.
-    async fn act(&self, effect: &Effect, permit: &Permit) -> Outcome;
+    /// sent in the order of these calls, whatever becomes of what they return.
+    fn act(&self, effect: Effect, permit: Permit) -> Acting;
 
     /// What a node has; `None`: it did not say.
     async fn list(&self, node: &NodeId, begun: EpochMs) -> Option<Listing>;
 }
+
+/// An effect that is being carried out, and what came of it.
+pub type Acting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// The right to send something, to be looked at when it is sent.
 #[derive(Clone)]
@@ -73,6 +78,14 @@ struct Standing {
 }
 
 impl Permit {
+    /// Where nobody steers: it holds for good.
+    #[cfg(test)]
+    pub(crate) fn for_good() -> Permit {
+        let standing = Standing { leads: true, links: BTreeSet::new() };
+        let right = Right::Until(Mono(u64::MAX));
+        Permit { right, watch: Stopwatch::start(), standing: Arc::new(Mutex::new(standing)) }
+    }
+
     /// Whether it may be sent now.
     pub fn holds(&self) -> bool {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +102,12 @@ impl Permit {
 pub struct Helm(Sender<Input>);
 
 impl Helm {
+    /// Where nobody steers: what is told is for whoever has the other end.
+    #[cfg(test)]
+    pub(crate) fn to(sender: Sender<Input>) -> Helm {
+        Helm(sender)
+    }
+
     /// Tells the pilot something. False: it has ended.
     pub async fn tell(&self, input: Input) -> bool {
         self.0.send(input).await.is_ok()
@@ -109,6 +128,17 @@ impl Running {
         store: Arc<dyn CellStore>,
         nodes: Arc<dyn Nodes>,
     ) -> Running {
+        Running::watched(cell, settings, store, nodes, Box::new(()))
+    }
+
+    /// The same, with somebody who looks on.
+    pub fn watched(
+        cell: CellId,
+        settings: Settings,
+        store: Arc<dyn CellStore>,
+        nodes: Arc<dyn Nodes>,
+        watcher: Box<dyn Watch>,
+    ) -> Running {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let helm = Helm(sender);
         let shell = Shell {
@@ -119,6 +149,7 @@ impl Running {
             watch: Stopwatch::start(),
             pilot: Pilot::new(settings),
             standing: Arc::default(),
+            watcher,
         };
         Running { helm, task: tokio::spawn(shell.run(inputs)) }
     }
@@ -154,6 +185,7 @@ struct Shell {
     watch: Stopwatch,
     pilot: Pilot,
     standing: Arc<Mutex<Standing>>,
+    watcher: Box<dyn Watch>,
 }
 
 impl Shell {
@@ -175,9 +207,12 @@ impl Shell {
             };
             let ends = matches!(input, Input::Resign);
             self.note_links(&input);
+            self.watcher.told(&input, &self.pilot);
             self.pilot.handle(input, self.now());
             self.note_leadership();
+            self.watcher.took(&self.pilot, self.now());
             while let Some(output) = self.pilot.poll() {
+                self.watcher.asked(&output, &self.pilot);
                 if let Output::Resign(epoch) = output {
                     self.resign(epoch).await;
                 } else {
@@ -305,15 +340,9 @@ impl Shell {
 
     fn act(&self, ask: Ask, effect: Effect, right: Right) {
         let permit = Permit { right, watch: self.watch, standing: self.standing.clone() };
-        let (helm, nodes) = (self.helm.clone(), self.nodes.clone());
+        let (helm, acting) = (self.helm.clone(), self.nodes.act(effect, permit));
         tokio::spawn(async move {
-            let outcome = if permit.holds() {
-                tokio::time::timeout(NODE_TIMEOUT, nodes.act(&effect, &permit))
-                    .await
-                    .unwrap_or(Outcome::Unknown)
-            } else {
-                Outcome::Unknown
-            };
+            let outcome = tokio::time::timeout(NODE_TIMEOUT, acting).await.unwrap_or(Outcome::Unknown);
             helm.tell(Input::Acted(ask, outcome)).await;
         });
     }

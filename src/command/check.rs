@@ -1,5 +1,6 @@
 //! `mqs check`: is the configuration right, and will it work on this host?
 
+mod ari;
 mod discover;
 
 use super::output::{Cell, Look, Side, Table, colours, count, plain, print, told};
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,7 +55,8 @@ Examples:
   mqs check --json
 
 It reads the configuration, looks whether secrets are readable by others, whether the sockets can be bound, whether the
-store is there, looks pools up in the DNS, and sends one SIP OPTIONS to every node. Nothing is changed.
+store is there, looks pools up in the DNS, sends one SIP OPTIONS to every node, and asks those that a cell drives over
+ARI. Nothing is changed.
 Exit code 0: no errors (perhaps warnings); 1: errors.";
 
 /// Check the configuration, and whether it will work on this host
@@ -132,6 +134,17 @@ async fn look(args: &Args) -> Vec<Finding> {
         config.store.url
     );
     let mut found = vec![Finding::new(Level::Ok, "config", args.config.display(), summary)];
+    if let Some(cell) = &config.cell {
+        let setup = &cell.setup;
+        let summary = format!(
+            "{}, {}, {}, {} to drive",
+            count(setup.queues.len(), "queue"),
+            count(setup.agents.len(), "agent"),
+            count(setup.treatments.len(), "treatment"),
+            count(cell.nodes(&config.pools).len(), "node")
+        );
+        found.push(Finding::new(Level::Ok, "cell", &cell.id, summary));
+    }
     let warnings = config.warnings();
     found
         .extend(warnings.iter().map(|text| Finding::new(Level::Warn, "config", args.config.display(), text)));
@@ -298,6 +311,18 @@ fn check_files(config: &Config) -> Vec<Finding> {
             Err(error) => Finding::new(Level::Error, "token", file.display(), told(&error)),
         });
     }
+    if let Some(cell) = &config.cell {
+        let file = &cell.ari.password_file;
+        let open_to_others = || file.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0);
+        let (level, message) = match cell.ari.password() {
+            Ok(_) if open_to_others() => {
+                (Level::Warn, "every user of this host can read it: chmod o=".to_owned())
+            }
+            Ok(_) => (Level::Ok, "readable".to_owned()),
+            Err(error) => (Level::Error, error),
+        };
+        found.push(Finding::new(level, "ari", file.display(), message));
+    }
     if let Some(tls) = &config.listen.tls {
         found.push(match listen::acceptor(tls) {
             Ok(_) => Finding::new(Level::Ok, "tls", tls.cert.display(), "certificate and key fit"),
@@ -395,7 +420,8 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
     let turns = Arc::new(Semaphore::new(NODES_AT_ONCE));
     let mut asked = JoinSet::new();
     let of_file = config.pools.iter().flat_map(|pool| pool.nodes.iter().map(move |node| (&pool.name, node)));
-    let all = of_file.chain(discovered.iter().map(|(pool, node)| (pool, node)));
+    let of_file = of_file.map(|(pool, node)| (pool.clone(), node.clone()));
+    let all: Vec<(PoolId, NodeConfig)> = of_file.chain(discovered).collect();
     let mut how: BTreeMap<&PoolId, How> = BTreeMap::new();
     for pool in &config.pools {
         match trust(pool) {
@@ -403,7 +429,7 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
             Err(error) => findings.push(Finding::new(Level::Error, "tls", &pool.name, format!("{error:#}"))),
         }
     }
-    for (at, (pool, node)) in all.enumerate() {
+    for (at, (pool, node)) in all.iter().enumerate() {
         let (resolver, turns) = (resolver.clone(), turns.clone());
         let how = how.get(pool).cloned().unwrap_or_default();
         let (name, node) = (format!("{pool}/{}", node.id), node.clone());
@@ -418,6 +444,7 @@ async fn check_nodes(config: &Config) -> Vec<Finding> {
     }
     found.sort_by_key(|(at, _)| *at);
     findings.extend(found.into_iter().flat_map(|(_, findings)| findings));
+    findings.extend(ari::look(config, &all).await);
     findings
 }
 

@@ -3,8 +3,8 @@
 use super::output;
 use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, Uri, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -22,6 +22,9 @@ const SOCKET: &str = "/run/mqs/http.sock";
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer that goes on says at least a comment so often: the instance does each 15 s.
+const SILENCE: Duration = Duration::from_secs(40);
 
 /// The largest answer, in bytes: all nodes of all pools fit.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
@@ -89,17 +92,79 @@ impl Instance {
 
     /// Asks, and returns the body of a 2xx. Everything else is an error that says what the instance said.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
-        let asked = tokio::time::timeout(PATIENCE, self.ask_now(method, path, body));
-        let after_s = PATIENCE.as_secs();
-        asked.await.map_err(|_| anyhow!("{}: no answer within {after_s} s", self.place()))?
+        self.ask_with(method, path, &[], body).await
     }
 
-    async fn ask_now(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
+    /// The same with headers.
+    pub async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Bytes> {
+        let asked = async {
+            let response = self.request(method, path, headers, body).await?;
+            let status = response.status();
+            let body = self.whole(response).await?;
+            if status.is_success() { Ok(body) } else { Err(refused(status.as_u16(), &body, &self.place())) }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        asked.map_err(|_| anyhow!("{}: no answer within {} s", self.place(), PATIENCE.as_secs()))?
+    }
+
+    /// `GET`, whose answer goes on and on: `heard` is given each block of it, up to an empty line. Returns when the instance
+    /// ends it.
+    pub async fn listen(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        mut heard: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let opened = tokio::time::timeout(PATIENCE, self.request(Method::GET, path, headers, None)).await;
+        let late = |limit: Duration| anyhow!("{}: silent for {} s", self.place(), limit.as_secs());
+        let response = opened.map_err(|_| late(PATIENCE))??;
+        let status = response.status();
+        if !status.is_success() {
+            let body = self.whole(response).await?;
+            return Err(refused(status.as_u16(), &body, &self.place()));
+        }
+        let (mut body, mut buffer) = (response.into_body(), Vec::new());
+        loop {
+            let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| late(SILENCE))?;
+            let Some(frame) = frame else { return Ok(()) };
+            let frame = frame.with_context(|| self.place())?;
+            buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = buffer.drain(..end + 2).collect();
+                heard(String::from_utf8_lossy(&block).trim_end())?;
+            }
+            if buffer.len() > ANSWER_MAX {
+                bail!("{}: a block of more than {ANSWER_MAX} bytes", self.place());
+            }
+        }
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> anyhow::Result<Bytes> {
+        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        Ok(body.map_err(|e| anyhow!("{}: {e}", self.place()))?.to_bytes())
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let host = self.url.as_ref().and_then(Uri::authority).map_or("mqs", |authority| authority.as_str());
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if let Some(file) = &self.token_file {
             let token = super::serve::peers_token(file).context("token file")?;
@@ -145,7 +210,7 @@ impl Instance {
     }
 }
 
-async fn send<S>(stream: S, request: Request<Full<Bytes>>, place: &str) -> anyhow::Result<Bytes>
+async fn send<S>(stream: S, request: Request<Full<Bytes>>, place: &str) -> anyhow::Result<Response<Incoming>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -153,11 +218,7 @@ where
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(at)?;
     tokio::spawn(connection);
-    let response = sender.send_request(request).await.with_context(at)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-    let body = body.map_err(|e| anyhow!("{place}: {e}"))?.to_bytes();
-    if status.is_success() { Ok(body) } else { Err(refused(status.as_u16(), &body, place)) }
+    sender.send_request(request).await.with_context(at)
 }
 
 fn refused(status: u16, body: &[u8], place: &str) -> anyhow::Error {

@@ -3,22 +3,28 @@
 //! * [`serve`]: the service itself · [`check`]: is the configuration right, and will it work here · [`demo`]: all of it in one
 //!   process, with stand-ins for nodes and callers
 //! * [`route`], [`settle`], [`explain`], [`node`]: ask a running instance, by [`client`]
+//! * [`queue`], [`agent`], [`call`], [`events`], [`cell`]: the same for queues
 //! * [`top`]: watch a running instance · [`reload`]: it reads its configuration again · [`completions`], [`man`]: for shells, and for reading
 //! * [`output`]: tables, colours, errors · [`decision`]: a decision, shown to people · `notify`: systemd
 //!
 //! Exit codes: 0 done · 1 it could not be done; standard error says why · 2 the command line is wrong.
 
+pub mod agent;
+pub mod call;
+pub mod cell;
 pub mod check;
 pub mod client;
 pub mod completions;
 mod condition;
 pub mod decision;
 pub mod demo;
+pub mod events;
 pub mod explain;
 pub mod man;
 pub mod node;
 mod notify;
 pub mod output;
+pub mod queue;
 pub mod reload;
 pub mod route;
 pub mod serve;
@@ -36,6 +42,7 @@ Examples:
   mqs check /etc/mqs/mqs.toml                   is the configuration right, and do the nodes answer?
   mqs serve --config /etc/mqs/mqs.toml          run the service
   mqs node list                                 nodes with their load
+  mqs queue show sales                          who waits, and who takes calls
   mqs top                                       the same and more, as it changes
   mqs reload --check                            what would change if the file was read again?
   mqs route call-1 sip:100@example.com --dry --explain
@@ -59,6 +66,11 @@ enum Verb {
     Route(route::Args),
     Explain(explain::Args),
     Node(node::Args),
+    Queue(queue::Args),
+    Agent(agent::Args),
+    Call(call::Args),
+    Events(events::Args),
+    Cell(cell::Args),
     Top(top::Args),
     Reload(reload::Args),
     Confirm(settle::Confirm),
@@ -79,6 +91,11 @@ pub fn main() -> ExitCode {
         Verb::Route(args) => wait(route::run(args)),
         Verb::Explain(args) => wait(explain::run(args)),
         Verb::Node(args) => wait(node::run(args)),
+        Verb::Queue(args) => wait(queue::run(args)),
+        Verb::Agent(args) => wait(agent::run(args)),
+        Verb::Call(args) => wait(call::run(args)),
+        Verb::Events(args) => wait(events::run(args)),
+        Verb::Cell(args) => wait(cell::run(args)),
         Verb::Top(args) => wait(top::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
         Verb::Confirm(args) => wait(settle::confirm(args)),

@@ -1,8 +1,9 @@
 //! `mqs serve`: the service.
 //!
-//! * this file: start, listen, stop · [`watchers`]: probes and look-ups, which go by the configuration as it is · [`reload`]: the
+//! * this file: start, listen, stop · [`cell`]: the queue · [`watchers`]: probes and look-ups, which go by the configuration as it is · [`reload`]: the
 //!   configuration is read again
 
+pub mod cell;
 pub mod reload;
 pub mod watchers;
 
@@ -14,6 +15,7 @@ use crate::dispatch::settings::Settings;
 use crate::dispatch::{Dispatcher, nodes};
 use crate::inbound::listen::Listener;
 use crate::inbound::{http, resp, sip};
+use crate::store::cell::CellStore;
 use crate::store::file::FileStore;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{Options, RedisStore};
@@ -83,13 +85,14 @@ async fn serve(args: &Args, config: Config, filter: log::Filter, clock: Stopwatc
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
     let secret = secret(&config)?;
-    let store = open_store(&config).await?;
+    let stores = open_store(&config).await?;
     let (door, asked) = Door::new();
-    let mut running = Running::start(&config, secret, store, Some(door)).await?;
+    let mut running = Running::start(&config, secret, stores, Some(door)).await?;
     let ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     running.say_ready(&config, ms);
     if let Some(watchers) = running.watchers.take() {
-        let reloader = reload::Reloader::new(args.config.clone(), config, watchers, filter);
+        let queue = running.queue.take();
+        let reloader = reload::Reloader::new(args.config.clone(), config, watchers, queue, filter);
         let until = running.stop.clone();
         running.tasks.spawn(async move { until.run_until_cancelled(reloader.run(asked, hangup)).await });
     }
@@ -116,6 +119,22 @@ pub struct Running {
     tasks: TaskTracker,
     listening: Vec<String>,
     watchers: Option<Watchers>,
+    queue: Option<cell::Changed>,
+}
+
+/// A store, in both its roles.
+pub struct Stores {
+    /// Leases and nodes.
+    pub leases: Arc<dyn Store>,
+    /// Calls, agents and offers.
+    pub cells: Arc<dyn CellStore>,
+}
+
+impl Stores {
+    fn of<T: Store + CellStore>(store: T) -> Stores {
+        let store = Arc::new(store);
+        Stores { leases: store.clone(), cells: store }
+    }
 }
 
 impl Running {
@@ -123,18 +142,21 @@ impl Running {
     pub async fn start(
         config: &Config,
         secret: Secret,
-        store: Arc<dyn Store>,
+        stores: Stores,
         door: Option<Door>,
     ) -> anyhow::Result<Running> {
         let listen = &config.listen;
         let token = listen.token_file.as_deref().map(peers_token).transpose()?;
         let (resp, http) = (bind(&listen.resp, config).await?, bind(&listen.http, config).await?);
         let sip = bind_sip(config).await?;
+        let nodes_own = config.cell.as_ref().map_or(&[][..], |cell| &cell.ari.listen);
+        let nodes_own = bind(nodes_own, config).await?;
+        let nodes_at: Vec<String> = nodes_own.iter().map(|l| shown("nodes", l)).collect();
         let settings = Settings::from_config(config, secret)?;
         let means = Means::for_config(config)?;
         let metrics = Arc::new(Metrics::new());
         metrics.started(clock::wall());
-        let dispatcher = Dispatcher::new(settings, store, metrics);
+        let dispatcher = Dispatcher::new(settings, stores.leases, metrics);
         let from_file = nodes::from_config(config);
         let seeded = match dispatcher.start(&from_file).await {
             Ok(()) => true,
@@ -149,8 +171,17 @@ impl Running {
         };
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (mut changed, mut desk) = (None, None);
+        if let Some(started) = cell::start(config, &dispatcher, stores.cells)? {
+            tasks.spawn(started.queue.run(stop.clone()));
+            for listener in nodes_own {
+                tasks.spawn(cell::take_nodes(listener, started.nodes.clone(), listen, stop.clone()));
+            }
+            (changed, desk) = (Some(started.changed), Some(started.desk));
+        }
         let listening = resp.iter().map(|l| shown("resp", l)).chain(http.iter().map(|l| shown("http", l)));
-        let listening = listening.chain(sip.iter().map(|l| format!("sip={}", l.local()))).collect();
+        let listening = listening.chain(sip.iter().map(|l| format!("sip={}", l.local())));
+        let listening = listening.chain(nodes_at).collect();
         let watch = dispatcher.clone().watch(from_file, seeded);
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(watch).await });
@@ -172,6 +203,7 @@ impl Running {
                 idle_timeout_s: listen.idle_timeout_s,
                 token: token.clone(),
                 reload: door.clone(),
+                desk: desk.clone(),
             };
             tasks.spawn(http::serve(listener, dispatcher.clone(), options, stop.clone()));
         }
@@ -184,7 +216,7 @@ impl Running {
             tasks.spawn(sip::serve(listener, dispatcher.clone(), options, stop.clone()));
         }
         tasks.close();
-        Ok(Running { dispatcher, stop, tasks, listening, watchers: Some(watchers) })
+        Ok(Running { dispatcher, stop, tasks, listening, watchers: Some(watchers), queue: changed })
     }
 
     /// Takes no more questions, and waits for those that are being answered, for [`GRACE`] at most.
@@ -224,17 +256,17 @@ pub fn open_redis(config: &Config, url: &RedisUrl) -> anyhow::Result<RedisStore>
 }
 
 /// The store that the configuration names.
-pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(config: &Config) -> anyhow::Result<Stores> {
     match &config.store.url {
-        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(Box::new(clock::wall)))),
+        StoreUrl::Memory => Ok(Stores::of(MemoryStore::new(Box::new(clock::wall)))),
         StoreUrl::File(path) => {
             let timeout = Duration::from_millis(config.store.timeout_ms);
             let path = path.clone();
             let opened =
                 tokio::task::spawn_blocking(move || FileStore::open(&path, Box::new(clock::wall), timeout));
-            Ok(Arc::new(opened.await?.context("store.url")?))
+            Ok(Stores::of(opened.await?.context("store.url")?))
         }
-        StoreUrl::Redis(url) => Ok(Arc::new(open_redis(config, url)?)),
+        StoreUrl::Redis(url) => Ok(Stores::of(open_redis(config, url)?)),
     }
 }
 
@@ -268,7 +300,12 @@ pub fn read_secret(file: &Path) -> anyhow::Result<(Secret, bool)> {
 
 /// What peers must show on TCP.
 pub fn peers_token(file: &Path) -> anyhow::Result<Arc<str>> {
-    let at = || format!("listen.token_file {}", file.display());
+    word_of("listen.token_file", file)
+}
+
+/// The one word of a file that `key` names.
+fn word_of(key: &str, file: &Path) -> anyhow::Result<Arc<str>> {
+    let at = || format!("{key} {}", file.display());
     let (bytes, _) = read_small(file).with_context(at)?;
     let text = std::str::from_utf8(bytes.trim_ascii()).unwrap_or("");
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {

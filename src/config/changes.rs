@@ -35,11 +35,25 @@ macro_rules! differing {
     }};
 }
 
+// Behind the macro, which it uses.
+mod cell;
+
 impl Changes {
     /// From the configuration that runs to another one.
     pub fn between(old: &Config, new: &Config) -> Changes {
-        let Config { instance, store, listen, redirect, token, dispatch, dns, log, emergency_numbers, pools } =
-            new;
+        let Config {
+            instance,
+            store,
+            listen,
+            redirect,
+            token,
+            dispatch,
+            dns,
+            log,
+            emergency_numbers,
+            pools,
+            cell,
+        } = new;
         let mut changes = Changes::default();
         changes.instance(&old.instance, instance);
         changes.store(&old.store, store);
@@ -55,6 +69,7 @@ impl Changes {
             changes.applied.push("emergency_numbers".to_owned());
         }
         changes.pools(&old.pools, pools);
+        changes.cell(old.cell.as_ref(), cell.as_ref());
         changes
     }
 
@@ -110,6 +125,7 @@ impl Changes {
                 Some(before) => {
                     let keys = pool_keys(before, pool);
                     self.applied.extend(keys.iter().map(|key| format!("pool.{}.{key}", pool.name)));
+                    self.nodes_ari(before, pool);
                 }
                 None => self.applied.push(format!("pool.{}: new", pool.name)),
             }
@@ -195,6 +211,7 @@ impl Config {
             token: running.token.clone(),
             log: LogConfig { format: running.log.format, ..self.log },
             redirect: Redirect { allow, ..self.redirect },
+            cell: cell::over(self.cell, running.cell.as_ref()),
             ..self
         }
     }

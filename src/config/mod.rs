@@ -3,9 +3,11 @@
 //! * [`Config`] and its parts are what the rest of the program sees; every value in them is within its limits
 //! * `reader` takes the document apart and names file, line, column and key of what is wrong
 //! * `sections`, `redirect`, `pools`, `limits`, `discover` and `register` know the keys; `route` checks what will be put into SIP messages
+//! * `cell` knows the keys of the cell: how its nodes are talked to, its queues, agents and treatments
 //! * `changes` tells two configurations apart: what a running process takes over, and what needs a restart
 //! * `warnings` says what is allowed, and probably not meant
 
+mod cell;
 mod changes;
 mod discover;
 mod endpoint;
@@ -21,6 +23,9 @@ mod sections;
 mod store_url;
 mod warnings;
 
+pub use cell::{
+    AGENTS_MAX, Ari, AriConfig, CellConfig, CellNode, MEMBERSHIPS_MAX, NodeAri, QUEUES_MAX, TREATMENTS_MAX,
+};
 pub use changes::Changes;
 pub use endpoint::{Endpoint, EndpointError, SOCKET_PATH_MAX};
 pub use error::{ConfigError, Problem};
@@ -75,6 +80,8 @@ pub struct Config {
     pub emergency_numbers: BTreeSet<String>,
     /// `[[pool]]`, in the order of the file; at least one. The first is the default of lookups.
     pub pools: Vec<PoolConfig>,
+    /// `[cell]` and what belongs to it; `None`: this instance dispatches, and leads no cell.
+    pub cell: Option<CellConfig>,
 }
 
 /// Who this process is.
@@ -263,6 +270,8 @@ pub struct NodeConfig {
     pub tags: BTreeSet<Tag>,
     /// What it is asked to do: active, draining or down.
     pub state: NodeState,
+    /// How the leader of the cell talks to it.
+    pub ari: NodeAri,
 }
 
 impl Config {

@@ -1,7 +1,7 @@
 //! The keys of `[[pool]]` and `[[pool.node]]`, with their defaults and limits.
 
 use super::reader::{Reader, Spot};
-use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, discover, limits, register, route};
+use super::{NodeConfig, POOLS_MAX, PoolConfig, RouteOptions, cell, discover, limits, register, route};
 use crate::domain::health::HealthRules;
 use crate::domain::health::accept::{ACCEPT_MAX, Accept, codes};
 use crate::domain::id::{PoolId, Slot};
@@ -10,31 +10,33 @@ use crate::domain::pool::{Rules, TARGETS_MAX};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// All pools. `None`: there is none, or one is so wrong that it cannot be spoken of; that was reported.
-pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<Vec<PoolConfig>> {
+/// All pools, and for each where the ids of its nodes stand. `None`: there is none, or one is so wrong that it cannot be spoken of;
+/// that was reported.
+pub(super) fn all(root: &mut Reader<'_, '_>) -> Option<(Vec<PoolConfig>, Vec<Vec<Spot>>)> {
     let tables = root.tables("pool", POOLS_MAX);
     if tables.is_empty() && !root.any_wrong() {
         root.wrong(&root.spot_of("pool"), "no pool: write at least one [[pool]] with a name");
     }
     let count = tables.len();
-    let mut pools = Vec::new();
+    let (mut pools, mut node_spots) = (Vec::new(), Vec::new());
     let mut names: BTreeMap<PoolId, Spot> = BTreeMap::new();
     let mut overflows: BTreeMap<PoolId, Spot> = BTreeMap::new();
     for table in tables {
         let (spot, overflow) = (table.spot_of("name"), table.spot_of("overflow"));
-        let Some(pool) = one(table) else { continue };
+        let Some((pool, spots)) = one(table) else { continue };
         match names.get(&pool.name) {
             Some(_) => root.wrong(&spot, format!("two pools have the name {}", pool.name)),
             None => drop(names.insert(pool.name.clone(), spot)),
         }
         overflows.insert(pool.name.clone(), overflow);
         pools.push(pool);
+        node_spots.push(spots);
     }
     limits::check_overflows(root, &pools, &overflows);
-    (count > 0 && pools.len() == count).then_some(pools)
+    (count > 0 && pools.len() == count).then_some((pools, node_spots))
 }
 
-fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
+fn one(mut t: Reader<'_, '_>) -> Option<(PoolConfig, Vec<Spot>)> {
     let name = t.text("name", str::parse::<PoolId>);
     t.require("name");
     let rules = Rules {
@@ -57,9 +59,9 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
     let (health, health_ca_file) = health(t.table("health"));
     let discover = discover::discover(t.table("discover"));
     let register = register::register(t.table("register"));
-    let nodes = nodes(&mut t);
+    let (nodes, node_spots) = nodes(&mut t);
     t.done();
-    Some(PoolConfig {
+    let pool = PoolConfig {
         name: name?,
         rules,
         health,
@@ -73,7 +75,8 @@ fn one(mut t: Reader<'_, '_>) -> Option<PoolConfig> {
         discover,
         register,
         nodes,
-    })
+    };
+    Some((pool, node_spots))
 }
 
 /// What calls and probes tell of nodes.
@@ -107,8 +110,8 @@ fn accept(t: &mut Reader<'_, '_>) -> Option<Accept> {
     Some(Accept::of(ranges.into_iter().map(|(range, _)| range)))
 }
 
-fn nodes(t: &mut Reader<'_, '_>) -> Vec<NodeConfig> {
-    let mut nodes: Vec<NodeConfig> = Vec::new();
+fn nodes(t: &mut Reader<'_, '_>) -> (Vec<NodeConfig>, Vec<Spot>) {
+    let (mut nodes, mut spots) = (Vec::new(), Vec::new());
     let (mut ids, mut places) = (BTreeMap::new(), BTreeMap::new());
     for table in t.tables("node", usize::from(Slot::COUNT)) {
         let (id_spot, uri_spot) = (table.spot_of("id"), table.spot_of("uri"));
@@ -120,8 +123,9 @@ fn nodes(t: &mut Reader<'_, '_>) -> Vec<NodeConfig> {
             t.wrong(&uri_spot, format!("{} is the place of node {other} already", node.uri));
         }
         nodes.push(node);
+        spots.push(id_spot);
     }
-    nodes
+    (nodes, spots)
 }
 
 fn node(mut t: Reader<'_, '_>) -> Option<NodeConfig> {
@@ -136,6 +140,7 @@ fn node(mut t: Reader<'_, '_>) -> Option<NodeConfig> {
     let states =
         [NodeState::Active, NodeState::Draining, NodeState::Down].map(|state| (state.as_str(), state));
     let state = t.word("state", &states).unwrap_or(NodeState::Active);
+    let ari = cell::node_ari(&mut t);
     t.done();
-    Some(NodeConfig { id: id?, uri: uri?, capacity: capacity?, zone, tags, state })
+    Some(NodeConfig { id: id?, uri: uri?, capacity: capacity?, zone, tags, state, ari })
 }

@@ -84,6 +84,14 @@ pub(super) struct Reader<'s, 'a> {
     known: Vec<&'static str>,
 }
 
+/// One of a list in which texts and tables may stand.
+pub(super) enum Entry<'s, 'a> {
+    /// A text.
+    Text(&'s str, Spot),
+    /// A table.
+    Table(Reader<'s, 'a>),
+}
+
 impl<'s, 'a> Reader<'s, 'a> {
     /// The document itself.
     pub(super) fn root(source: &'s Source<'a>, table: &'s DeTable<'a>) -> Reader<'s, 'a> {
@@ -175,6 +183,13 @@ impl<'s, 'a> Reader<'s, 'a> {
         self.value(key, |value| match value.as_str() {
             Some(text) => parse(text).map_err(|e| e.to_string()),
             None => Err(format!("found {}; write a text in quotes", kind(value))),
+        })
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.value(key, |value| {
+            value.as_bool().ok_or_else(|| format!("found {}; write true or false", shown(value)))
         })
     }
 
@@ -290,26 +305,56 @@ impl<'s, 'a> Reader<'s, 'a> {
 
     /// A list of tables, `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str, most: usize) -> Vec<Reader<'s, 'a>> {
+        self.readers(key, most, &format!("[[{key}]] with double brackets"))
+    }
+
+    /// A list of tables that stand in one line; `form` shows one.
+    pub(super) fn rows(&mut self, key: &'static str, most: usize, form: &str) -> Vec<Reader<'s, 'a>> {
+        self.readers(key, most, &format!("a list of tables: {form}"))
+    }
+
+    fn readers(&mut self, key: &'static str, most: usize, wanted: &str) -> Vec<Reader<'s, 'a>> {
+        let (source, mut readers) = (self.source, Vec::new());
+        for (value, spot) in self.values(key, most, wanted) {
+            match value.as_table() {
+                Some(table) => {
+                    readers.push(Reader { source, table: Some(table), spot, known: Vec::new() });
+                }
+                None => source.wrong(&spot, format!("found {}; write a table", kind(value))),
+            }
+        }
+        readers
+    }
+
+    /// A list in which texts and tables may stand; `form` shows both.
+    pub(super) fn entries(&mut self, key: &'static str, most: usize, form: &str) -> Vec<Entry<'s, 'a>> {
+        let (source, mut entries) = (self.source, Vec::new());
+        for (value, spot) in self.values(key, most, &format!("a list of {form}")) {
+            match (value.as_str(), value.as_table()) {
+                (Some(text), _) => entries.push(Entry::Text(text, spot)),
+                (None, Some(table)) => {
+                    let table = Reader { source, table: Some(table), spot, known: Vec::new() };
+                    entries.push(Entry::Table(table));
+                }
+                (None, None) => source.wrong(&spot, format!("found {}; write {form}", shown(value))),
+            }
+        }
+        entries
+    }
+
+    /// What stands in a list, with its places.
+    fn values(&mut self, key: &'static str, most: usize, wanted: &str) -> Vec<(&'s DeValue<'a>, Spot)> {
         let way = self.way_to(key);
-        let source = self.source;
         let found = self.value(key, |value| {
             let Some(items) = value.as_array() else {
-                return Err(format!("found {}; write [[{key}]] with double brackets", kind(value)));
+                return Err(format!("found {}; write {wanted}", kind(value)));
             };
             if items.len() > most {
                 return Err(format!("found {} of them; at most {most} are allowed", items.len()));
             }
-            let mut tables = Vec::new();
-            for (at, item) in items.iter().enumerate() {
-                let spot = Spot { at: item.span().start, key: format!("{way}[{at}]") };
-                match item.get_ref().as_table() {
-                    Some(table) => {
-                        tables.push(Reader { source, table: Some(table), spot, known: Vec::new() })
-                    }
-                    None => source.wrong(&spot, format!("found {}; write a table", kind(item.get_ref()))),
-                }
-            }
-            Ok(tables)
+            let spot =
+                |at: usize, item: &Spanned<_>| Spot { at: item.span().start, key: format!("{way}[{at}]") };
+            Ok(items.iter().enumerate().map(|(at, item)| (item.get_ref(), spot(at, item))).collect())
         });
         found.unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 use super::reader::{Reader, Spot};
 use super::{
     Config, DispatchConfig, Endpoint, Instance, Listen, LogConfig, LogFormat, ReadPassword, SipEndpoint,
-    StoreConfig, StoreUrl, TlsFiles, TokenConfig, discover, pools, redirect,
+    StoreConfig, StoreUrl, TlsFiles, TokenConfig, cell, discover, pools, redirect,
 };
 use crate::domain::lease::Lifetimes;
 use std::collections::BTreeSet;
@@ -29,8 +29,9 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
     let emergency_numbers = root.list("emergency_numbers", EMERGENCY_NUMBERS_MAX, number_called);
     let emergency_numbers = distinct(&root, emergency_numbers.unwrap_or_default());
     let redirect_table = root.table("redirect");
-    let pools = pools::all(&mut root);
+    let (pools, node_spots) = pools::all(&mut root).unzip();
     let redirect = redirect::table(redirect_table, &sip, pools.as_deref());
+    let cell = cell::read(&mut root, pools.as_deref(), &node_spots.unwrap_or_default());
     root.done();
     Some(Config {
         instance,
@@ -43,6 +44,7 @@ pub(super) fn config(mut root: Reader<'_, '_>, password: Option<ReadPassword>) -
         log,
         emergency_numbers,
         pools: pools?,
+        cell,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What is allowed, and probably not meant.
 
-use super::{Config, Endpoint, PoolConfig, StoreUrl, redirect};
+use super::{Config, Endpoint, PoolConfig, StoreUrl, cell, redirect};
 use crate::domain::id::{PoolId, Zone};
 use crate::domain::node::NodeState;
 use crate::domain::pool::{Lookup, room};
@@ -27,6 +27,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     }
     of_zone(config, &mut warnings);
     of_shared_nodes(config, &mut warnings);
+    cell::warnings(config, &mut warnings);
     warnings
 }
 
@@ -70,7 +71,8 @@ fn of_listeners(config: &Config, warnings: &mut Vec<String>) {
             Endpoint::Tcp(_) | Endpoint::Unix(_) => {}
         }
     }
-    if listen.tls.is_some() && all().all(Endpoint::is_local) {
+    let of_nodes = config.cell.iter().flat_map(|cell| &cell.ari.listen);
+    if listen.tls.is_some() && all().chain(of_nodes).all(Endpoint::is_local) {
         warnings.push(
             "[listen.tls] is set, and no listener can be reached from another host: it is not used"
                 .to_owned(),

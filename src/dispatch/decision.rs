@@ -93,6 +93,9 @@ pub fn result_word(word: RefusalWord) -> &'static str {
         RefusalWord::BadReq => "badreq",
         RefusalWord::BadToken => "badtoken",
         RefusalWord::Unknown => "unknown",
+        RefusalWord::Void => "void",
+        RefusalWord::Away => "away",
+        RefusalWord::NoCell => "nocell",
     }
 }
 

@@ -16,7 +16,7 @@ use crate::domain::uri::NodeUri;
 use crate::store::{NodeRecord, StoreError, View, Written};
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,6 +97,16 @@ impl Pool {
         let watch = watches.entry(id.clone()).or_default();
         let next = watch.notice(evidence, &node.health, &self.settings.health, seen.view.at)?;
         Some(Change { id: id.clone(), before: node.health.clone(), next })
+    }
+
+    /// Whom the last probes speak against, or for: [`Watch::is_in_doubt`].
+    fn in_doubt(&self, view: &View) -> HashSet<NodeId> {
+        let watches = self.watches.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = view.loaded.iter().filter_map(|n| Some((&n.node, watches.get(&n.node.id)?)));
+        known
+            .filter(|(node, watch)| watch.is_in_doubt(&node.health))
+            .map(|(node, _)| node.id.clone())
+            .collect()
     }
 
     /// Lets time pass for the nodes: pauses end, nodes warm up, and a verdict on too many is overruled.
@@ -204,8 +214,25 @@ fn moved(before: &Health, next: &Health, now: EpochMs) -> Health {
     Health { since: now, until: next.until.map(|until| now + until.since(next.since)), ..next.clone() }
 }
 
-/// When a node is to be probed: by the process' own clock.
-type Due = HashMap<(PoolId, NodeId), (Duration, u64)>;
+/// When each node is to be probed.
+type Due = HashMap<(PoolId, NodeId), Turn>;
+
+/// A node's next probe: by the process' own clock.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// When it was asked last.
+    asked: Duration,
+    at: Duration,
+    round: u64,
+}
+
+impl Turn {
+    /// Of a node that is in doubt it comes after half of the time.
+    fn is_due(&self, now: Duration, in_doubt: bool) -> bool {
+        let sooner = if in_doubt { self.at.saturating_sub(self.asked) / 2 } else { Duration::ZERO };
+        self.at.saturating_sub(sooner) <= now
+    }
+}
 
 impl Dispatcher {
     /// Probes the nodes of all pools while this instance is the steward, until the task is dropped.
@@ -239,6 +266,7 @@ impl Dispatcher {
     ) {
         let every = Duration::from_millis(pool.settings.health.probe_every_ms);
         let seen = pool.seen();
+        let in_doubt = pool.in_doubt(&seen.view);
         for node in seen.view.loaded.iter().map(|n| &n.node) {
             match node.state {
                 NodeState::Active | NodeState::Draining => {}
@@ -247,14 +275,15 @@ impl Dispatcher {
             }
             let key = (pool.id.clone(), node.id.clone());
             // The first time is anywhere in the interval, so that the nodes are not all probed at once.
-            let (at, round) =
-                due.remove(&key).unwrap_or_else(|| (now + every.mul_f64(share(&node.id, 0)), 0));
-            if at > now {
-                left.insert(key, (at, round));
+            let first = Turn { asked: now, at: now + every.mul_f64(share(&node.id, 0)), round: 0 };
+            let turn = due.remove(&key).unwrap_or(first);
+            if !turn.is_due(now, in_doubt.contains(&node.id)) {
+                left.insert(key, turn);
                 continue;
             }
-            let next = now + every.mul_f64(0.9 + 0.2 * share(&node.id, round + 1));
-            left.insert(key, (next, round + 1));
+            let round = turn.round + 1;
+            let at = now + every.mul_f64(0.9 + 0.2 * share(&node.id, round));
+            left.insert(key, Turn { asked: now, at, round });
             let Ok(turn) = turns.clone().acquire_owned().await else { return };
             let (pool, prober, node) = (pool.clone(), prober.clone(), node.clone());
             let metrics = self.metrics.clone();

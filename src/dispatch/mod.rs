@@ -4,6 +4,7 @@
 //! * [`settings`]: what the configuration says · [`seen`]: a pool as it was last seen · [`batch`]: lookups that travel together
 //! * [`decision`]: what was answered and why · [`degraded`]: answers while the store is away · [`breaker`]: when not to wait for it
 //! * [`health`]: what calls and probes tell of nodes
+//! * [`cell`]: whether a leg may ring an agent, and who is registered where · [`repair`]: leases against what a node says that it has
 //! * [`ledger`]: the leases that this instance answered for, for a store that forgets
 //! * [`reload`]: asking for the configuration to be read again · [`live`]: what that changes, and how
 //! * [`nodes`]: nodes from the file and at run time · [`discovery`]: nodes that the DNS names · [`registration`]: nodes that register themselves
@@ -11,6 +12,7 @@
 
 pub mod batch;
 pub mod breaker;
+pub mod cell;
 pub mod decision;
 pub mod degraded;
 pub mod discovery;
@@ -20,8 +22,10 @@ mod line;
 pub mod listing;
 pub mod live;
 pub mod nodes;
+mod own_call;
 pub mod registration;
 pub mod reload;
+pub mod repair;
 pub mod seen;
 pub mod settings;
 pub mod settle;
@@ -35,16 +39,17 @@ use crate::domain::pool::{Kind, Lookup, NoPick};
 use crate::store::{Answer, Pick, Sticky, Store, StoreError, View};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::ask::RouteAsk;
+use crate::wire::offer_token::OfferToken;
 use crate::wire::refusal::{Refusal, RefusalWord};
 use crate::wire::rtjson::{Document, Target};
-use crate::wire::token::{Token, lease_id, sticky_id};
+use crate::wire::token::{Token, lease_id, leg_lease, sticky_id};
 use arc_swap::{ArcSwap, Guard};
 use decision::{Decision, Outcome};
 use live::{Live, Wanted};
 use seen::{Pool, Seen};
 use settings::Settings;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -59,6 +64,8 @@ pub struct Dispatcher {
     metrics: Arc<Metrics>,
     /// This instance is the steward, as far as it knows.
     steward: AtomicBool,
+    cell: OnceLock<cell::Cell>,
+    censuses: repair::Censuses,
 }
 
 /// A route, and what led to it.
@@ -104,6 +111,8 @@ impl Dispatcher {
             store,
             metrics,
             steward: AtomicBool::new(false),
+            cell: OnceLock::new(),
+            censuses: repair::Censuses::default(),
         })
     }
 
@@ -117,7 +126,7 @@ impl Dispatcher {
     }
 
     /// What is counted.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
@@ -159,7 +168,14 @@ impl Dispatcher {
 
     async fn answer(&self, ask: &RouteAsk, via: &'static str, documented: bool) -> Result<Routed, Refusal> {
         let clock = Stopwatch::start();
-        let answered = self.route_in_pool(ask, &clock, documented).await;
+        let (answered, named) = match self.offered(ask) {
+            Ok(None) => (self.route_in_pool(ask, &clock, Duration::ZERO, documented).await, None),
+            Ok(Some((named, token))) => {
+                (self.route_leg(&named, &token, &clock, documented).await, Some(named))
+            }
+            Err(refusal) => (Err(refusal), None),
+        };
+        let ask = named.as_ref().unwrap_or(ask);
         let live = self.live();
         let pool = ask.pool.as_ref().unwrap_or(&live.settings.default_pool).as_str();
         let result = match &answered {
@@ -172,18 +188,40 @@ impl Dispatcher {
         answered
     }
 
+    /// The leg of an offer: rings if the store says so, and is then counted like any leg.
+    async fn route_leg(
+        &self,
+        ask: &RouteAsk,
+        token: &OfferToken,
+        clock: &Stopwatch,
+        documented: bool,
+    ) -> Result<Routed, Refusal> {
+        let pool = self.pool(ask.pool.as_ref())?;
+        let deadline = Duration::from_millis(self.live().settings.pick_deadline_ms);
+        if let Err(refusal) = self.redeem(ask, token, deadline).await {
+            let lease = lease_of(ask, &pool);
+            let lookup = self.lookup(ask, &pool);
+            self.keep(ask, &pool, &lookup, lease, &[], Outcome::Refused(refusal.word), clock);
+            return Err(refusal);
+        }
+        // The pool's own code is for callers; 480 would say that the agent is not registered.
+        let routed = self.route_in_pool(ask, clock, clock.elapsed(), documented).await;
+        routed.map_err(|refusal| Refusal { sip_code: 503, ..refusal })
+    }
+
     async fn route_in_pool(
         &self,
         ask: &RouteAsk,
         clock: &Stopwatch,
+        spent: Duration,
         documented: bool,
     ) -> Result<Routed, Refusal> {
         let first = self.pool_for(ask)?;
         let mut pool = first.clone();
         let (lookup, seen, lease, targets, outcome) = loop {
             let (lookup, seen) = (self.lookup(ask, &pool), pool.seen());
-            let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
-            match self.choose(ask, &pool, &seen, &lookup, lease).await {
+            let lease = lease_of(ask, &pool);
+            match self.choose(ask, &pool, &seen, &lookup, lease, spent).await {
                 Ok(Chosen::Here(targets, outcome)) => break (lookup, seen, lease, targets, outcome),
                 Ok(Chosen::Overflow(next)) => {
                     debug!(call_id = %ask.call_id, pool = %pool.id, into = %next.id, "overflows");
@@ -217,7 +255,7 @@ impl Dispatcher {
         Ok(Routed { document, targets: named, decision })
     }
 
-    /// Asks the store; without an answer that can be believed, chooses here.
+    /// Asks the store; without an answer that can be believed, chooses here. What was `spent` before is missing from the time for it.
     async fn choose(
         &self,
         ask: &RouteAsk,
@@ -225,6 +263,7 @@ impl Dispatcher {
         seen: &Seen,
         lookup: &Lookup,
         lease: LeaseId,
+        spent: Duration,
     ) -> Result<Chosen, NoPick> {
         let rules = &pool.settings.rules.choose;
         let fallbacks = seen.ranked(lookup, rules).order.clone();
@@ -232,8 +271,8 @@ impl Dispatcher {
         let overflow = self.overflow(pool, lookup);
         let (clock, deadline) =
             (Stopwatch::start(), Duration::from_millis(self.live().settings.pick_deadline_ms));
-        let left = || deadline.saturating_sub(clock.elapsed());
-        let mut said = pool.pick(pick.clone(), deadline).await;
+        let left = || deadline.saturating_sub(spent + clock.elapsed());
+        let mut said = pool.pick(pick.clone(), left()).await;
         if matches!(said, Ok(Answer::Refused(NoPick::Full))) && pool.make_room(left()).await {
             said = pool.pick(pick.clone(), left()).await;
         }
@@ -293,6 +332,8 @@ impl Dispatcher {
     /// What [`Dispatcher::route`] would answer now, with every node; nothing is leased.
     pub async fn explain(&self, ask: &RouteAsk) -> Result<Decision, Refusal> {
         let clock = Stopwatch::start();
+        let named = self.offered(ask)?.map(|(named, _)| named);
+        let ask = named.as_ref().unwrap_or(ask);
         let first = self.pool_for(ask)?;
         let mut pool = first.clone();
         let (lookup, fresh, seen, mut picked) = loop {
@@ -306,7 +347,7 @@ impl Dispatcher {
                 (Ok(_), _) | (_, None) => break (lookup, fresh, seen, picked),
             }
         };
-        let lease = lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind);
+        let lease = lease_of(ask, &pool);
         if let Some(reached) = self.limit_reached(ask, &pool, &lookup, lease).await {
             picked.targets = Err(reached);
         }
@@ -523,6 +564,14 @@ pub(crate) fn error_word(error: &StoreError) -> &'static str {
         StoreError::Away { .. } => "away",
         StoreError::Refused { .. } => "refused",
         StoreError::Damaged { .. } => "damaged",
+    }
+}
+
+/// The lease of a lookup: the same lookup has the same one.
+fn lease_of(ask: &RouteAsk, pool: &Pool) -> LeaseId {
+    match &ask.leg {
+        Some(leg) => leg_lease(&pool.id, leg),
+        None => lease_id(&pool.id, ask.call_id.as_str(), &ask.from_tag, ask.cseq, ask.kind),
     }
 }
 

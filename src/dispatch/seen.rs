@@ -130,6 +130,27 @@ impl Pool {
         within("pick", deadline, self.picks.submit(pick, self.store().wants_batches())).await
     }
 
+    /// Asks for something of a cell, which is in the same store: nobody waits for one that hangs.
+    pub(super) async fn ask_cell<T>(
+        &self,
+        op: &'static str,
+        deadline: Duration,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.line.check(op)?;
+        self.ask_cell_anyway(op, deadline, work).await
+    }
+
+    /// The same, also while the store is not waited for.
+    pub(super) async fn ask_cell_anyway<T>(
+        &self,
+        op: &'static str,
+        deadline: Duration,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.line.observe(op, deadline, within(op, deadline, work)).await
+    }
+
     /// What these scopes have used.
     pub(super) async fn usage(&self, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
         within("usage", self.line.patience(), self.observe("usage", self.store().usage(&self.id, scopes)))
@@ -203,6 +224,11 @@ impl Seen {
     /// True for the file's word, taken while the store was away: the store has not confirmed these nodes.
     pub(super) fn is_assumed(&self) -> bool {
         self.view.version == 0 && !self.view.nodes.is_empty()
+    }
+
+    /// Whether the store has said so: the file's word, and what was there before anybody was asked, is not all that there may be.
+    pub fn is_of_store(&self) -> bool {
+        self.view.history != 0
     }
 
     /// They were made by other rules.

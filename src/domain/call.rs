@@ -92,6 +92,8 @@ pub enum Stage {
         treatment: TreatmentId,
         /// Why.
         why: TreatedFor,
+        /// The extension, if it is another than that of the treatment.
+        extension: Option<Box<str>>,
     },
     /// The agent is gone, or has never come: its channel is being hung up.
     Ending {
@@ -103,6 +105,31 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// The words for all of them.
+    pub const WORDS: [&str; 6] = ["waiting", "offered", "connecting", "connected", "treated", "ending"];
+
+    /// The word for it in protocol and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Stage::Waiting => "waiting",
+            Stage::Offered { .. } => "offered",
+            Stage::Connecting { .. } => "connecting",
+            Stage::Connected { .. } => "connected",
+            Stage::Treated { .. } => "treated",
+            Stage::Ending { .. } => "ending",
+        }
+    }
+
+    /// The offers of the call that it names.
+    pub fn offers(&self) -> impl Iterator<Item = &OfferId> {
+        let (many, one) = match self {
+            Stage::Offered { offers } => (Some(offers), None),
+            Stage::Connecting { offer } | Stage::Connected { offer, .. } => (None, Some(offer)),
+            Stage::Waiting | Stage::Treated { .. } | Stage::Ending { .. } => (None, None),
+        };
+        many.into_iter().flatten().chain(one)
+    }
+
     /// Whether it has a place in its queue.
     pub fn is_in_line(&self) -> bool {
         match self {
@@ -132,11 +159,13 @@ pub enum TreatedFor {
     NoQueue,
     /// It was asked for by name.
     Asked,
+    /// An agent has passed the caller on to a number.
+    Transferred,
 }
 
 impl TreatedFor {
     /// All of them.
-    pub const ALL: [TreatedFor; 7] = [
+    pub const ALL: [TreatedFor; 8] = [
         TreatedFor::Full,
         TreatedFor::JoinEmpty,
         TreatedFor::LeaveEmpty,
@@ -144,6 +173,17 @@ impl TreatedFor {
         TreatedFor::Exhausted,
         TreatedFor::NoQueue,
         TreatedFor::Asked,
+        TreatedFor::Transferred,
+    ];
+
+    /// Those that a queue says something about: who asks for a treatment names it.
+    pub const OF_QUEUE: [TreatedFor; 6] = [
+        TreatedFor::Full,
+        TreatedFor::JoinEmpty,
+        TreatedFor::LeaveEmpty,
+        TreatedFor::LongestWait,
+        TreatedFor::Exhausted,
+        TreatedFor::NoQueue,
     ];
 
     /// The word for it in protocol and logs.
@@ -156,6 +196,7 @@ impl TreatedFor {
             TreatedFor::Exhausted => "exhausted",
             TreatedFor::NoQueue => "no-queue",
             TreatedFor::Asked => "asked",
+            TreatedFor::Transferred => "transferred",
         }
     }
 }
@@ -171,6 +212,8 @@ pub enum DoneReason {
     AgentHungUp,
     /// It went to a treatment.
     Treated,
+    /// An agent had made it, to ask before a transfer; the caller has its place now.
+    Transferred,
     /// Its node died.
     NodeLost,
     /// It ended while nobody looked.
@@ -179,11 +222,12 @@ pub enum DoneReason {
 
 impl DoneReason {
     /// All of them.
-    pub const ALL: [DoneReason; 6] = [
+    pub const ALL: [DoneReason; 7] = [
         DoneReason::Abandoned,
         DoneReason::CallerHungUp,
         DoneReason::AgentHungUp,
         DoneReason::Treated,
+        DoneReason::Transferred,
         DoneReason::NodeLost,
         DoneReason::Unseen,
     ];
@@ -195,6 +239,7 @@ impl DoneReason {
             DoneReason::CallerHungUp => "caller-hung-up",
             DoneReason::AgentHungUp => "agent-hung-up",
             DoneReason::Treated => "treated",
+            DoneReason::Transferred => "transferred",
             DoneReason::NodeLost => "node-lost",
             DoneReason::Unseen => "unseen",
         }

@@ -21,7 +21,7 @@ const RAMP_STEP_PM: u32 = 100;
 /// A pool's rules for health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthRules {
-    /// How often a node is probed, in ms; 0: never.
+    /// How often a node is probed, in ms; 0: never. One that is [in doubt](Watch::is_in_doubt) twice as often.
     pub probe_every_ms: u64,
     /// How long a probe waits for its answer, in ms.
     pub probe_timeout_ms: u64,
@@ -295,6 +295,12 @@ impl Watch {
             Condition::Failing => (rules.probe_every_ms == 0).then(|| health.back(rules, now)),
         };
         next.filter(|next| next != health)
+    }
+
+    /// Whether the last probes speak against what is known: then the node is asked twice as often, until it is clear.
+    pub fn is_in_doubt(&self, health: &Health) -> bool {
+        self.since == health.since
+            && if health.condition == Condition::Failing { self.good > 0 } else { self.bad > 0 }
     }
 
     /// What was noticed before the health changed does not count after it.

@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod agent;
 pub mod call;
+pub mod census;
 pub mod controller;
 pub mod discovery;
 pub mod health;

@@ -1,5 +1,6 @@
 //! Offers: each is one attempt to bring one call to one agent, and owns the one leg that is made for it.
 
+use super::agent::{AgentState, Then};
 use super::call::Channel;
 use super::id::{AgentId, CallId, OfferId, ProxyId, QueueId};
 use super::time::EpochMs;
@@ -25,6 +26,21 @@ pub struct Offer {
     pub stage: OfferStage,
 }
 
+impl Offer {
+    /// The state of its agent while it is there; `then` is what comes afterwards.
+    pub fn claim(&self, then: Then) -> AgentState {
+        let offer = self.id.clone();
+        match self.stage {
+            OfferStage::Joined { .. } => AgentState::Talking { offer, then },
+            OfferStage::Making
+            | OfferStage::Ringing { .. }
+            | OfferStage::Announcing { .. }
+            | OfferStage::Connecting { .. }
+            | OfferStage::Ending { .. } => AgentState::Offered { offer, then },
+        }
+    }
+}
+
 /// Where an offer is in its life. When its leg's end was seen it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferStage {
@@ -33,6 +49,11 @@ pub enum OfferStage {
     /// The leg is there, and rings or is about to.
     Ringing {
         /// The agent has so long.
+        until: EpochMs,
+    },
+    /// The agent has answered, and hears what the queue announces; the caller waits on.
+    Announcing {
+        /// Then they are joined, heard to the end or not.
         until: EpochMs,
     },
     /// The agent has answered; caller and leg are being joined.
@@ -57,11 +78,17 @@ pub enum OfferStage {
 }
 
 impl OfferStage {
+    /// The words for all of them.
+    pub const WORDS: [&str; 6] = ["making", "ringing", "announcing", "connecting", "joined", "ending"];
+
     /// Whether there may be a bridge of it, with nobody having asked for its end.
     pub fn had_bridge(&self) -> bool {
         match self {
             OfferStage::Connecting { .. } | OfferStage::Joined { .. } => true,
-            OfferStage::Making | OfferStage::Ringing { .. } | OfferStage::Ending { .. } => false,
+            OfferStage::Making
+            | OfferStage::Ringing { .. }
+            | OfferStage::Announcing { .. }
+            | OfferStage::Ending { .. } => false,
         }
     }
 
@@ -70,6 +97,7 @@ impl OfferStage {
         match self {
             OfferStage::Making => "making",
             OfferStage::Ringing { .. } => "ringing",
+            OfferStage::Announcing { .. } => "announcing",
             OfferStage::Connecting { .. } => "connecting",
             OfferStage::Joined { .. } => "joined",
             OfferStage::Ending { .. } => "ending",
@@ -82,6 +110,8 @@ impl OfferStage {
 pub enum OfferEnd {
     /// The agent took the call; it is over.
     Taken,
+    /// The agent took the call, and has passed it on.
+    Transferred,
     /// The agent did not answer in time.
     NoAnswer,
     /// 486, 600: the phone is in another call.
@@ -106,8 +136,9 @@ pub enum OfferEnd {
 
 impl OfferEnd {
     /// All of them.
-    pub const ALL: [OfferEnd; 11] = [
+    pub const ALL: [OfferEnd; 12] = [
         OfferEnd::Taken,
+        OfferEnd::Transferred,
         OfferEnd::NoAnswer,
         OfferEnd::Busy,
         OfferEnd::Refused,
@@ -124,6 +155,7 @@ impl OfferEnd {
     pub fn as_str(self) -> &'static str {
         match self {
             OfferEnd::Taken => "taken",
+            OfferEnd::Transferred => "transferred",
             OfferEnd::NoAnswer => "no-answer",
             OfferEnd::Busy => "busy",
             OfferEnd::Refused => "refused",

@@ -300,6 +300,43 @@ pub struct Told {
     pub text: String,
 }
 
+/// Who leads, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The instance.
+    pub holder: String,
+    /// The epoch that it was granted.
+    pub epoch: u64,
+    /// How long it leads without asking again, in ms; 0: its time is over, and nobody has come after it.
+    pub left_ms: u64,
+}
+
+/// A cell as anybody may read it. It need not be the state of one moment: what changes while it is read may be there as before
+/// or as after. A leader opens the cell instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The store's clock.
+    pub now: EpochMs,
+    /// Who leads; `None`: it was given up, or never held.
+    pub leader: Option<Leader>,
+    /// The latest epoch that was opened; 0: none.
+    pub epoch: u64,
+    /// Of the last batch.
+    pub seq: u64,
+    /// Commands up to here are done.
+    pub cursor: Position,
+    /// The last command that was sent.
+    pub sent: Position,
+    /// The last event.
+    pub told: Position,
+    /// False: a leader is writing everything anew, or has stopped in the middle.
+    pub whole: bool,
+    /// The records by name, in no order.
+    pub records: Vec<(String, String)>,
+    /// The registrations that are not over, in no order.
+    pub registrations: Vec<Registration>,
+}
+
 /// That an address-of-record is reachable through a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -368,6 +405,9 @@ pub trait CellStore: Send + Sync + 'static {
 
     /// The registrations that are not over, in no order.
     async fn registrations(&self, cell: &CellId) -> Result<Vec<Registration>, StoreError>;
+
+    /// Reads what there is, and changes nothing: of a cell that nobody leads, too.
+    async fn look(&self, cell: &CellId) -> Result<Look, StoreError>;
 
     /// The calls of a queue in their order, at most `limit`.
     async fn queue(&self, cell: &CellId, queue: &QueueId, limit: usize) -> Result<Vec<String>, StoreError>;

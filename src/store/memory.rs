@@ -2,16 +2,16 @@
 //! [`CellTable`]'s.
 
 use super::cell::{
-    Accepted, Batch, Candidate, CellStore, CellTable, Committed, Leadership, Opened, Position, Redeemed,
-    Register, Registration, Sent, Told,
+    Accepted, Batch, Candidate, CellStore, CellTable, Committed, Leadership, Look, Opened, Position,
+    Redeemed, Register, Registration, Sent, Told,
 };
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
-    View, Written,
+    Answer, Carried, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError,
+    Swept, View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{CellId, LeaseId, NodeId, PoolId, QueueId};
+use crate::domain::id::{CellId, LeaseId, NodeId, PoolId, QueueId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -83,6 +83,11 @@ impl Store for MemoryStore {
         let now = (self.clock)();
         let mut pools = self.lock();
         Ok(pools.entry(pool.clone()).or_default().known(leases, now))
+    }
+
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError> {
+        let now = (self.clock)();
+        Ok(self.lock().entry(pool.clone()).or_default().carried(slot, now))
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
@@ -190,6 +195,10 @@ impl CellStore for MemoryStore {
 
     async fn registrations(&self, cell: &CellId) -> Result<Vec<Registration>, StoreError> {
         Ok(self.cell(cell, |table, now| table.registrations(now)))
+    }
+
+    async fn look(&self, cell: &CellId) -> Result<Look, StoreError> {
+        Ok(self.cell(cell, |table, now| table.look(now)))
     }
 
     async fn queue(&self, cell: &CellId, queue: &QueueId, limit: usize) -> Result<Vec<String>, StoreError> {

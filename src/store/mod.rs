@@ -137,6 +137,15 @@ pub struct SettleOne {
     pub verb: Settle,
 }
 
+/// A live lease of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Carried {
+    /// The lease.
+    pub lease: LeaseId,
+    /// It was seen on its node.
+    pub confirmed: bool,
+}
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -254,6 +263,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether these leases are live. Changes nothing.
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError>;
+
+    /// The live leases that are counted on a slot, in no order. Changes nothing. Those that come or go meanwhile may be missing, or
+    /// there twice.
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError>;
 
     /// What these scopes have used. Changes nothing.
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError>;

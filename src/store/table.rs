@@ -5,7 +5,8 @@
 
 use super::ties::Ties;
 use super::{
-    Answer, Heartbeats, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View, Written,
+    Answer, Carried, Heartbeats, Known, NodeRecord, ONE_HISTORY, Pick, PoolRules, SettleOne, Swept, View,
+    Written,
 };
 use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, NodeId, Slot};
@@ -166,6 +167,13 @@ impl PoolState {
     pub fn known(&self, leases: &[LeaseId], now: EpochMs) -> Known {
         let live = |id| self.leases.get(id).is_some_and(|lease| lease.is_live(now));
         Known { history: ONE_HISTORY, live: leases.iter().map(live).collect() }
+    }
+
+    /// The live leases of a slot.
+    pub fn carried(&self, slot: Slot, now: EpochMs) -> Vec<Carried> {
+        let here = self.leases.iter().filter(|(_, lease)| lease.counted_on(now) == Some(slot));
+        here.map(|(id, lease)| Carried { lease: *id, confirmed: lease.state == LeaseState::Confirmed })
+            .collect()
     }
 
     /// Notes that a node lives.

@@ -1,6 +1,7 @@
 //! The metrics, in Prometheus terms. Names and meanings are part of the interface: `docs/metrics.md` lists them.
 
 use super::admission::AdmissionMetrics;
+use super::cell::CellMetrics;
 use super::discovery::DiscoveryMetrics;
 use super::redirect::RedirectMetrics;
 use super::registration::RegistrationMetrics;
@@ -179,6 +180,7 @@ pub struct Metrics {
     discovery: DiscoveryMetrics,
     admission: AdmissionMetrics,
     registration: RegistrationMetrics,
+    cell: CellMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -268,6 +270,7 @@ impl Metrics {
         let discovery = DiscoveryMetrics::new(&mut registry);
         let admission = AdmissionMetrics::new(&mut registry);
         let registration = RegistrationMetrics::new(&mut registry);
+        let cell = CellMetrics::new(&mut registry);
         Metrics {
             registry,
             lookups,
@@ -291,6 +294,7 @@ impl Metrics {
             discovery,
             admission,
             registration,
+            cell,
         }
     }
 
@@ -307,6 +311,11 @@ impl Metrics {
     /// What is counted of nodes that register themselves.
     pub fn registration(&self) -> &RegistrationMetrics {
         &self.registration
+    }
+
+    /// What is counted of a cell's agents.
+    pub fn cell(&self) -> &CellMetrics {
+        &self.cell
     }
 
     /// Counts a lookup.

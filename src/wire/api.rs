@@ -34,6 +34,7 @@ struct RouteBody {
     tags: Option<Vec<String>>,
     exclude: Option<Vec<String>>,
     node: Option<String>,
+    offer: Option<String>,
     targets_max: Option<u8>,
     tenant: Option<String>,
     sticky: Option<String>,
@@ -54,6 +55,7 @@ pub fn route_ask(body: &[u8]) -> Result<RouteAsk, BadRequest> {
         tags: ask::list("tags", b.tags.unwrap_or_default().iter().map(String::as_str))?,
         exclude: ask::list("exclude", b.exclude.unwrap_or_default().iter().map(String::as_str))?,
         node: given(b.node).map(|text| ask::value("node", &text)).transpose()?,
+        offer: given(b.offer),
         targets_max: b.targets_max,
         tenant: given(b.tenant).map(|text| ask::value("tenant", &text)).transpose()?,
         sticky: given(b.sticky),
@@ -69,6 +71,7 @@ fn member_of(attribute: String) -> String {
         "ft" => "from_tag".to_owned(),
         "src" => "source".to_owned(),
         "n" => "targets_max".to_owned(),
+        "tok" => "offer".to_owned(),
         _ => attribute,
     }
 }
@@ -342,6 +345,8 @@ mod tests {
     fn a_body_and_attributes_are_the_same_question() {
         let attributes = "ft=t%3B1;cs=4294967295;src=10.0.0.1:5060;kind=callback;pool=p;zone=z;tags=a,b;x=n1;n=12;explain=1";
         assert_eq!(route_ask(ALL.as_bytes()), RouteAsk::parse("c@h", "tel:+4930", attributes));
+        let leg = br#"{"call_id":"c","request_uri":"sip:a@b","kind":"agent","offer":"o1.x"}"#;
+        assert_eq!(route_ask(leg), RouteAsk::parse("c", "sip:a@b", "kind=agent;tok=o1.x"));
         let plain = br#"{"call_id":"c","request_uri":"sip:a@b","zone":"","from_tag":null,"kind":""}"#;
         assert_eq!(route_ask(plain), RouteAsk::new("c", "sip:a@b"));
     }
@@ -374,6 +379,7 @@ mod tests {
             (r#""exclude":["-"]"#, "exclude", "'-'"),
             (r#""kind":"old""#, "kind", "use new, callback or agent"),
             (r#""kind":"agent""#, "node", "needs the caller's node"),
+            (r#""offer":"x""#, "offer", "only kind agent"),
             (r#""targets_max":13"#, "targets_max", "1 to 12"),
             (r#""targets_max":256"#, "targets_max", "expected a whole number from 0 to 255"),
             (r#""explain":1"#, "explain", "expected a boolean"),

@@ -2,7 +2,7 @@
 
 use super::attrs::{self, shorten};
 use super::refusal::BadRequest;
-use crate::domain::id::{NodeId, PoolId, Tag, Tenant, Zone};
+use crate::domain::id::{ChannelId, NodeId, PoolId, Tag, Tenant, Zone};
 use crate::domain::pool::{Kind, TARGETS_MAX};
 use crate::domain::uri::RequestUri;
 use std::collections::BTreeSet;
@@ -81,6 +81,10 @@ pub struct RouteAsk {
     pub exclude: BTreeSet<NodeId>,
     /// The caller's own node, for kind `agent`.
     pub node: Option<NodeId>,
+    /// An offer's token, not yet verified: it names pool and node of a kind `agent`, and is used up by it.
+    pub offer: Option<String>,
+    /// The channel that the token was made for, once it was verified: its lease is named by it.
+    pub leg: Option<ChannelId>,
     /// How many targets at most; `None`: as the pool says.
     pub targets_max: Option<u8>,
     /// On whose behalf the call is: its limits count.
@@ -111,6 +115,8 @@ impl RouteAsk {
             tags: BTreeSet::new(),
             exclude: BTreeSet::new(),
             node: None,
+            offer: None,
+            leg: None,
             targets_max: None,
             tenant: None,
             sticky: None,
@@ -132,12 +138,14 @@ impl RouteAsk {
                 "tags" => ask.tags = list("tags", text.split(','))?,
                 "x" => ask.exclude = list("x", text.split(','))?,
                 "node" => ask.node = Some(value("node", &text)?),
+                "tok" => ask.offer = Some(text),
                 "n" => ask.targets_max = Some(number("n", &text)?),
                 "tenant" => ask.tenant = Some(value("tenant", &text)?),
                 "sticky" => ask.sticky = Some(text),
                 "explain" => ask.explain = flag("explain", &text)?,
                 other => {
-                    let known = "ft, cs, src, kind, pool, zone, tags, x, node, n, tenant, sticky, explain";
+                    let known =
+                        "ft, cs, src, kind, pool, zone, tags, x, node, tok, n, tenant, sticky, explain";
                     return Err(unknown(other, known));
                 }
             }
@@ -154,14 +162,22 @@ impl RouteAsk {
         if let Some(key) = &self.sticky {
             check_word("sticky", key)?;
         }
-        match (self.kind, &self.node) {
-            (Kind::Agent, None) => {
-                Err(BadRequest::new("node", "kind agent needs the caller's node".to_owned()))
+        let wrong = |field: &str, reason: &str| Err(BadRequest::new(field, reason.to_owned()));
+        match (self.kind, &self.node, &self.offer) {
+            (Kind::Agent, None, None) => {
+                wrong("node", "kind agent needs the caller's node, or an offer's token")
             }
-            (Kind::New | Kind::Callback, Some(_)) => {
-                Err(BadRequest::new("node", "only kind agent names a node".to_owned()))
+            (Kind::Agent, Some(_), Some(_)) => wrong("node", "an offer's token names the node"),
+            (Kind::Agent, None, Some(_)) if self.pool.is_some() => {
+                wrong("pool", "an offer's token names the pool")
             }
-            (Kind::Agent, Some(_)) | (Kind::New | Kind::Callback, None) => match self.targets_max {
+            (Kind::New | Kind::Callback, Some(_), _) => wrong("node", "only kind agent names a node"),
+            (Kind::New | Kind::Callback, None, Some(_)) => {
+                wrong("tok", "only kind agent has an offer's token")
+            }
+            (Kind::Agent, Some(_), None)
+            | (Kind::Agent, None, Some(_))
+            | (Kind::New | Kind::Callback, None, None) => match self.targets_max {
                 Some(n) if n == 0 || n > TARGETS_MAX => {
                     Err(BadRequest::new("n", format!("{n} targets; 1 to {TARGETS_MAX} are allowed")))
                 }
@@ -314,6 +330,10 @@ mod tests {
             ("kind=old", "kind"),
             ("kind=agent", "node"),
             ("node=ast1", "node"),
+            ("kind=agent;node=ast1;tok=x", "node"),
+            ("kind=agent;pool=p;tok=x", "pool"),
+            ("kind=callback;tok=x", "tok"),
+            ("tok=x", "tok"),
             ("n=0", "n"),
             ("n=13", "n"),
             ("pool=a.b", "pool"),

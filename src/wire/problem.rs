@@ -118,6 +118,38 @@ pub enum Trouble {
     BadFile,
     /// There is no configuration file to read again.
     NoFile,
+    /// This instance serves no cell.
+    NoCell,
+    /// No such queue.
+    NoQueue,
+    /// No such agent.
+    NoAgent,
+    /// No such call.
+    NoCall,
+    /// No such offer.
+    NoOffer,
+    /// No such treatment.
+    NoTreatment,
+    /// The call is with an agent, or on its way out.
+    TooLate,
+    /// The agent is not logged in.
+    LoggedOut,
+    /// The configuration lays the agent, or the queue, down.
+    InFile,
+    /// Another agent has the address-of-record.
+    AorTaken,
+    /// There are as many agents as can be.
+    Full,
+    /// There are as many queues as can be.
+    QueuesFull,
+    /// The call's node is not heard at present.
+    NodeAway,
+    /// Nobody has said in time what became of a command.
+    Unheard,
+    /// Nobody has read the commands for long.
+    InboxFull,
+    /// Too many listen.
+    Streams,
 }
 
 impl Trouble {
@@ -143,6 +175,22 @@ impl Trouble {
             Trouble::Busy => "BUSY",
             Trouble::BadFile => "BADFILE",
             Trouble::NoFile => "NOFILE",
+            Trouble::NoCell => "NOCELL",
+            Trouble::NoQueue => "NOQUEUE",
+            Trouble::NoAgent => "NOAGENT",
+            Trouble::NoCall => "NOCALL",
+            Trouble::NoOffer => "NOOFFER",
+            Trouble::NoTreatment => "NOTREATMENT",
+            Trouble::TooLate => "TOOLATE",
+            Trouble::LoggedOut => "LOGGEDOUT",
+            Trouble::InFile => "INFILE",
+            Trouble::AorTaken => "AORTAKEN",
+            Trouble::Full => "AGENTSFULL",
+            Trouble::QueuesFull => "QUEUESFULL",
+            Trouble::NodeAway => "NODEAWAY",
+            Trouble::Unheard => "UNHEARD",
+            Trouble::InboxFull => "INBOXFULL",
+            Trouble::Streams => "STREAMS",
         }
     }
 
@@ -151,7 +199,14 @@ impl Trouble {
         match self {
             Trouble::NoToken => 401,
             Trouble::Origin | Trouble::NotOpen => 403,
-            Trouble::NoPath | Trouble::NotThere => 404,
+            Trouble::NoPath
+            | Trouble::NotThere
+            | Trouble::NoCell
+            | Trouble::NoQueue
+            | Trouble::NoAgent
+            | Trouble::NoCall
+            | Trouble::NoOffer
+            | Trouble::NoTreatment => 404,
             Trouble::Method => 405,
             Trouble::Slow => 408,
             Trouble::SameId
@@ -159,11 +214,23 @@ impl Trouble {
             | Trouble::Loaded
             | Trouble::TooMany
             | Trouble::Owned
-            | Trouble::NoFile => 409,
+            | Trouble::NoFile
+            | Trouble::TooLate
+            | Trouble::LoggedOut
+            | Trouble::InFile
+            | Trouble::AorTaken
+            | Trouble::Full
+            | Trouble::QueuesFull => 409,
             Trouble::TooLarge => 413,
             Trouble::MediaType => 415,
             Trouble::BadFile => 422,
-            Trouble::Store | Trouble::NotReady | Trouble::Busy => 503,
+            Trouble::Store
+            | Trouble::NotReady
+            | Trouble::Busy
+            | Trouble::NodeAway
+            | Trouble::Unheard
+            | Trouble::InboxFull
+            | Trouble::Streams => 503,
         }
     }
 
@@ -192,6 +259,22 @@ impl Trouble {
             Trouble::Busy => "others keep changing the pool",
             Trouble::BadFile => "the configuration file is wrong",
             Trouble::NoFile => "there is no configuration file to read again",
+            Trouble::NoCell => "this instance serves no queues",
+            Trouble::NoQueue => "there is no such queue",
+            Trouble::NoAgent => "there is no such agent",
+            Trouble::NoCall => "there is no such call",
+            Trouble::NoOffer => "there is no such offer",
+            Trouble::NoTreatment => "there is no such treatment",
+            Trouble::TooLate => "the call is with an agent, or on its way out",
+            Trouble::LoggedOut => "the agent is not logged in",
+            Trouble::InFile => "the configuration lays this down",
+            Trouble::AorTaken => "another agent has this address-of-record",
+            Trouble::Full => "there are as many agents as can be",
+            Trouble::QueuesFull => "there are as many queues as can be",
+            Trouble::NodeAway => "the call's node is not heard at present",
+            Trouble::Unheard => "no leader has answered in time",
+            Trouble::InboxFull => "no leader has read the commands for long",
+            Trouble::Streams => "too many listen to this instance",
         }
     }
 }

@@ -37,6 +37,12 @@ pub enum RefusalWord {
     BadToken,
     /// Nothing is known of what was asked for.
     Unknown,
+    /// The token of an offer does not let this leg ring.
+    Void,
+    /// The store does not answer, and without it this cannot be answered.
+    Away,
+    /// This instance serves no cell.
+    NoCell,
 }
 
 impl RefusalWord {
@@ -50,6 +56,9 @@ impl RefusalWord {
             RefusalWord::BadReq => "BADREQ",
             RefusalWord::BadToken => "BADTOKEN",
             RefusalWord::Unknown => "UNKNOWN",
+            RefusalWord::Void => "VOID",
+            RefusalWord::Away => "AWAY",
+            RefusalWord::NoCell => "NOCELL",
         }
     }
 
@@ -57,9 +66,10 @@ impl RefusalWord {
     pub fn http_status(self) -> u16 {
         match self {
             RefusalWord::Full | RefusalWord::NoNode | RefusalWord::Limit => 429,
-            RefusalWord::NoPool | RefusalWord::Unknown => 404,
+            RefusalWord::NoPool | RefusalWord::NoCell | RefusalWord::Unknown => 404,
             RefusalWord::BadReq => 400,
-            RefusalWord::BadToken => 403,
+            RefusalWord::BadToken | RefusalWord::Void => 403,
+            RefusalWord::Away => 424,
         }
     }
 
@@ -73,6 +83,9 @@ impl RefusalWord {
             RefusalWord::BadReq => "the request is malformed",
             RefusalWord::BadToken => "this is not a valid token",
             RefusalWord::Unknown => "nothing is known of this",
+            RefusalWord::Void => "this leg may not ring the agent",
+            RefusalWord::Away => "the store does not answer",
+            RefusalWord::NoCell => "this instance serves no cell",
         }
     }
 }
@@ -115,6 +128,24 @@ impl Refusal {
             field: Some("pool".to_owned()),
             reason,
         }
+    }
+
+    /// The token of an offer does not let this leg ring: SIP 403.
+    pub fn void(reason: &str) -> Refusal {
+        let (word, reason) = (RefusalWord::Void, reason.to_owned());
+        Refusal { word, sip_code: 403, retry_after_s: None, field: None, reason }
+    }
+
+    /// The store does not answer, and nothing else may: SIP 503, and soon again.
+    pub fn away(reason: &str) -> Refusal {
+        let (word, retry_after_s) = (RefusalWord::Away, Some(1));
+        Refusal { word, sip_code: 503, retry_after_s, field: None, reason: reason.to_owned() }
+    }
+
+    /// The proxy's script asks an instance that has no queues: SIP 500.
+    pub fn no_cell() -> Refusal {
+        let (word, reason) = (RefusalWord::NoCell, RefusalWord::NoCell.title().to_owned());
+        Refusal { word, sip_code: 500, retry_after_s: None, field: None, reason }
     }
 
     /// Nothing is known of what was asked for.

@@ -4,7 +4,7 @@
 //! time of issue in seconds since 1970 in hexadecimal, and the first 128 bits of HMAC-SHA-256 (RFC 2104) over all that stands
 //! before it, in base64url (RFC 4648 §5). Only letters, digits, `-`, `_` and `.`: fit for headers, URIs and attributes.
 
-use crate::domain::id::{LeaseId, NodeId, PoolId, StickyId};
+use crate::domain::id::{ChannelId, LeaseId, NodeId, PoolId, StickyId};
 use crate::domain::pool::{Kind, TARGETS_MAX};
 use crate::domain::time::EpochMs;
 use base64::Engine as _;
@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 /// The longest token, in bytes.
@@ -41,6 +42,25 @@ impl Secret {
             return Err(TokenError::Secret(bytes.len()));
         }
         Hmac::new_from_slice(bytes).map(Secret).map_err(|_| TokenError::Secret(bytes.len()))
+    }
+
+    /// The text with its MAC behind it.
+    pub(super) fn signed(&self, mut text: String) -> String {
+        let mac = self.mac(&text);
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(mac, &mut text);
+        text
+    }
+
+    /// What `read` makes of the text before the MAC, if that is right.
+    pub(super) fn verified<T>(&self, text: &str, read: fn(&str) -> Option<T>) -> Result<T, TokenError> {
+        let (signed, mac) = text.rsplit_once('.').ok_or(TokenError::Shape)?;
+        let token = read(signed).ok_or(TokenError::Shape)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| TokenError::Shape)?;
+        if mac.len() != MAC_BYTES {
+            return Err(TokenError::Shape);
+        }
+        if bool::from(self.mac(signed).ct_eq(&mac)) { Ok(token) } else { Err(TokenError::Mac) }
     }
 
     pub(super) fn mac(&self, text: &str) -> [u8; MAC_BYTES] {
@@ -84,11 +104,7 @@ impl Token {
     /// Writes the token and signs it.
     pub fn sign(&self, secret: &Secret) -> String {
         let Token { pool, node, lease, attempt, issued } = self;
-        let mut text = format!("{VERSION}.{pool}.{node}.{lease}.{attempt}.{:x}", issued.0 / 1000);
-        let mac = secret.mac(&text);
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(mac, &mut text);
-        text
+        secret.signed(format!("{VERSION}.{pool}.{node}.{lease}.{attempt}.{:x}", issued.0 / 1000))
     }
 
     /// Reads a token and checks its MAC, in constant time.
@@ -96,13 +112,7 @@ impl Token {
         if text.len() > TOKEN_MAX {
             return Err(TokenError::Shape);
         }
-        let (signed, mac) = text.rsplit_once('.').ok_or(TokenError::Shape)?;
-        let token = Token::read(signed).ok_or(TokenError::Shape)?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| TokenError::Shape)?;
-        if mac.len() != MAC_BYTES {
-            return Err(TokenError::Shape);
-        }
-        if bool::from(secret.mac(signed).ct_eq(&mac)) { Ok(token) } else { Err(TokenError::Mac) }
+        secret.verified(text, Token::read)
     }
 
     fn read(signed: &str) -> Option<Token> {
@@ -125,6 +135,19 @@ impl Token {
 /// Derives the lease of a lookup: the same (pool, Call-ID, From tag, CSeq, kind) is the same lease.
 pub fn lease_id(pool: &PoolId, call_id: &str, from_tag: &str, cseq: u32, kind: Kind) -> LeaseId {
     LeaseId(derived(&[pool.as_str(), call_id, from_tag, kind.as_str()], &cseq.to_be_bytes()))
+}
+
+/// Derives the lease of a leg to an agent: its channel names it, whatever the INVITE is called on its way.
+pub fn leg_lease(pool: &PoolId, leg: &ChannelId) -> LeaseId {
+    lease_id(pool, leg.as_str(), "", 0, Kind::Agent)
+}
+
+/// Digits of an own call's name.
+pub const OWN_CALL_LEN: usize = 32;
+
+/// Derives the name of a call that an agent's phone has without an offer: the same (Call-ID, CSeq) is the same call.
+pub fn own_call(call_id: &str, cseq: u32) -> Arc<str> {
+    Arc::from(LeaseId(derived(&["own", call_id], &cseq.to_be_bytes())).to_string())
 }
 
 /// Derives what lookups with the same key stick to a node by.

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use mqs::cell::pilot::{Input, Link};
-use mqs::cell::shell::{Helm, Nodes, Permit};
+use mqs::cell::shell::{Acting, Helm, Nodes, Permit};
 use mqs::domain::call::{Channel, Identity};
 use mqs::domain::controller::{self, Effect, LegEnd, Listing, Outcome, SeenBridge, SeenCaller, SeenLeg};
 use mqs::domain::id::{CellId, NodeId};
@@ -59,6 +59,21 @@ impl Exchange {
         let node = channel.node.clone();
         self.state.lock().unwrap().callers.insert(channel, caller);
         self.tell(&node, controller::Input::CallerEntered(seen)).await;
+    }
+
+    /// A caller comes, and no event tells of it.
+    #[allow(dead_code)]
+    pub fn call_unheard(&self, node: &str, channel: &str) {
+        let channel = Channel { node: node.parse().unwrap(), id: channel.parse().unwrap() };
+        let caller = Caller { marks: None, joined: None, log: Vec::new(), offer: None };
+        self.state.lock().unwrap().callers.insert(channel, caller);
+    }
+
+    /// A caller is gone, and no event tells of it.
+    #[allow(dead_code)]
+    pub fn vanish(&self, node: &str, channel: &str) {
+        let channel = Channel { node: node.parse().unwrap(), id: channel.parse().unwrap() };
+        self.state.lock().unwrap().callers.remove(&channel);
     }
 
     /// The agent of a caller hangs up.
@@ -169,7 +184,30 @@ impl Nodes for Seat {
         true
     }
 
-    async fn act(&self, effect: &Effect, permit: &Permit) -> Outcome {
+    fn act(&self, effect: Effect, permit: Permit) -> Acting {
+        let seat = Seat { holder: self.holder.clone(), exchange: self.exchange.clone() };
+        Box::pin(async move { seat.carry_out(&effect, &permit).await })
+    }
+
+    async fn list(&self, node: &NodeId, begun: EpochMs) -> Option<Listing> {
+        let state = self.exchange.state.lock().unwrap();
+        let here = state.callers.iter().filter(|(channel, _)| channel.node == *node);
+        let bridges = here.clone().filter_map(|(channel, caller)| {
+            let leg = caller.joined.clone().filter(|leg| state.legs.contains_key(leg))?;
+            Some(SeenBridge { offer: caller.offer.clone()?, members: vec![channel.clone(), leg] })
+        });
+        Some(Listing {
+            node: node.clone(),
+            begun,
+            callers: here.map(|(channel, caller)| seen(channel, caller)).collect(),
+            legs: state.legs.values().filter(|leg| leg.leg.node == *node).cloned().collect(),
+            bridges: bridges.collect(),
+        })
+    }
+}
+
+impl Seat {
+    async fn carry_out(&self, effect: &Effect, permit: &Permit) -> Outcome {
         assert!(permit.holds());
         let mut ended = None;
         let outcome = {
@@ -208,6 +246,7 @@ impl Nodes for Seat {
                     }
                     Some(_) | None => Outcome::Gone,
                 },
+                Effect::Announce { .. } | Effect::Hush { .. } => Outcome::Refused,
                 Effect::DropLeg { leg, .. } => match state.legs.remove(leg) {
                     Some(_) => {
                         ended =
@@ -216,6 +255,8 @@ impl Nodes for Seat {
                     }
                     None => Outcome::Gone,
                 },
+                Effect::Tell { leg, .. } if state.legs.contains_key(leg) => Outcome::Done,
+                Effect::Tell { .. } => Outcome::Gone,
                 Effect::HangUp { channel, cause } => match state.callers.get_mut(channel) {
                     None => Outcome::Gone,
                     Some(caller) => {
@@ -235,21 +276,5 @@ impl Nodes for Seat {
             self.exchange.tell(effect.node(), event).await;
         }
         outcome
-    }
-
-    async fn list(&self, node: &NodeId, begun: EpochMs) -> Option<Listing> {
-        let state = self.exchange.state.lock().unwrap();
-        let here = state.callers.iter().filter(|(channel, _)| channel.node == *node);
-        let bridges = here.clone().filter_map(|(channel, caller)| {
-            let leg = caller.joined.clone().filter(|leg| state.legs.contains_key(leg))?;
-            Some(SeenBridge { offer: caller.offer.clone()?, members: vec![channel.clone(), leg] })
-        });
-        Some(Listing {
-            node: node.clone(),
-            begun,
-            callers: here.map(|(channel, caller)| seen(channel, caller)).collect(),
-            legs: state.legs.values().filter(|leg| leg.leg.node == *node).cloned().collect(),
-            bridges: bridges.collect(),
-        })
     }
 }

@@ -38,6 +38,18 @@ networks = ["127.0.0.0/8"]
 id = "ast1"
 uri = "sip:127.0.1.1:5060"
 capacity = 900
+[cell]
+last_resort = "sorry"
+[ari]
+password_file = "/p"
+[[queue]]
+id = "sales"
+[[agent]]
+id = "agent17"
+aor = "agent17@example.com"
+[[treatment]]
+id = "sorry"
+cause = 17
 "#;
 
 pub fn parse(text: &str) -> Config {
@@ -87,6 +99,7 @@ pub fn examples() -> Vec<(String, String)> {
 pub fn tables(text: &str) -> Vec<(usize, String)> {
     let mut tables = vec![(0, String::new())];
     let (mut pools, mut nodes) = (0, 0);
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('[')) {
         let way = match line.trim_matches(['[', ']']) {
             "pool" => {
@@ -98,6 +111,11 @@ pub fn tables(text: &str) -> Vec<(usize, String)> {
             "pool.node" => {
                 nodes += 1;
                 format!("pool[{}].node[{}]", pools - 1, nodes - 1)
+            }
+            other if line.starts_with("[[") => {
+                let count = others.entry(other).or_default();
+                *count += 1;
+                format!("{other}[{}]", *count - 1)
             }
             other => match other.strip_prefix("pool.") {
                 Some(rest) => format!("pool[{}].{rest}", pools - 1),
@@ -113,38 +131,50 @@ fn without_indices(way: &str) -> String {
     way.replace(|c: char| c.is_ascii_digit(), "").replace("[]", "")
 }
 
-/// The lines of the first table of this name, header excluded.
-fn span_of(text: &str, table: &str) -> (usize, usize) {
+/// The lines of each table of this name, header excluded.
+fn spans_of(text: &str, table: &str) -> Vec<(usize, usize)> {
     let all = tables(text);
-    let at = all
-        .iter()
-        .position(|(_, way)| without_indices(way) == table)
-        .unwrap_or_else(|| panic!("no [{table}]"));
-    (all[at].0, all.get(at + 1).map_or(text.lines().count(), |(next, _)| next - 1))
+    let end = |at: usize| all.get(at + 1).map_or(text.lines().count(), |(next, _)| next - 1);
+    let named = all.iter().enumerate().filter(|(_, (_, way))| without_indices(way) == table);
+    let spans: Vec<(usize, usize)> = named.map(|(at, (from, _))| (*from, end(at))).collect();
+    assert!(!spans.is_empty(), "no [{table}]");
+    spans
+}
+
+/// The first line that sets this key in a table of this name.
+fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
+    let lines: Vec<&str> = text.lines().collect();
+    let all = spans_of(text, table).into_iter().flat_map(|(from, to)| from..to);
+    all.into_iter().find(|at| lines[*at].strip_prefix(key).is_some_and(|rest| rest.starts_with(" = ")))
 }
 
 pub fn get<'t>(text: &'t str, table: &str, key: &str) -> Option<&'t str> {
-    let (from, to) = span_of(text, table);
-    text.lines().take(to).skip(from).find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+    let line = text.lines().nth(line_of(text, table, key)?)?;
+    line.strip_prefix(key)?.strip_prefix(" = ")
 }
 
-/// The text with this key set in the first table of this name.
+/// The way to a key, in the first table of this name that has it.
+pub fn way_to(text: &str, table: &str, key: &str) -> String {
+    let line = line_of(text, table, key).unwrap();
+    let way = tables(text).into_iter().rfind(|(from, _)| *from <= line).unwrap().1;
+    if way.is_empty() { key.to_owned() } else { format!("{way}.{key}") }
+}
+
+/// The text with this key set: where a table of this name has it, else in the first of them.
 pub fn set(text: &str, table: &str, key: &str, value: &str) -> String {
-    let (from, to) = span_of(text, table);
     let mut lines: Vec<String> = text.lines().map(String::from).collect();
     let line = format!("{key} = {value}");
-    match (from..to).find(|at| lines[*at].starts_with(&format!("{key} = "))) {
+    match line_of(text, table, key) {
         Some(at) => lines[at] = line,
-        None => lines.insert(from, line),
+        None => lines.insert(spans_of(text, table)[0].0, line),
     }
     lines.join("\n") + "\n"
 }
 
-/// The text without this key in the first table of this name.
+/// The text without this key in the first table of this name that has it.
 pub fn without(text: &str, table: &str, key: &str) -> String {
-    let (from, to) = span_of(text, table);
-    let is_it = |at: usize, line: &str| (from..to).contains(&at) && line.starts_with(&format!("{key} = "));
-    let kept = text.lines().enumerate().filter(|(at, line)| !is_it(*at, line));
+    let gone = line_of(text, table, key);
+    let kept = text.lines().enumerate().filter(|(at, _)| Some(*at) != gone);
     kept.map(|(_, line)| format!("{line}\n")).collect()
 }
 

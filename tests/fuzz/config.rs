@@ -19,6 +19,19 @@ fn check_config(text: &str, config: &Config) {
             assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b)), "{text:?} goes into SIP messages");
         }
     }
+    if let Some(cell) = &config.cell {
+        let setup = &cell.setup;
+        let ends = setup.queues.values().flat_map(|queue| queue.ends.values());
+        let named = ends.chain(&setup.last_resort);
+        assert!(named.into_iter().all(|name| setup.treatments.contains_key(name)), "treatments are there");
+        let members = setup.agents.values().flat_map(|agent| agent.memberships.keys());
+        assert!(members.into_iter().all(|queue| setup.queues.contains_key(queue)), "queues are there");
+        let aors: BTreeSet<_> = setup.agents.values().map(|agent| &agent.aor).collect();
+        assert_eq!(aors.len(), setup.agents.len(), "addresses are unique");
+        let nodes = cell.nodes(&config.pools);
+        let ids: BTreeSet<_> = nodes.iter().map(|node| &node.id).collect();
+        assert_eq!(ids.len(), nodes.len(), "names of the nodes of a cell are unique");
+    }
     for warning in config.warnings() {
         assert!(!warning.chars().any(char::is_control), "{warning:?}");
     }

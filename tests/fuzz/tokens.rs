@@ -7,6 +7,7 @@ use hmac::{Hmac, Mac as _};
 use mqs::domain::id::LeaseId;
 use mqs::domain::pool::TARGETS_MAX;
 use mqs::domain::time::EpochMs;
+use mqs::wire::offer_token::{OFFER_TOKEN_MAX, OfferToken};
 use mqs::wire::token::{Secret, TOKEN_MAX, Token};
 use sha2::Sha256;
 
@@ -31,6 +32,48 @@ fn check(corpus: &Corpus, secret: &Secret, drawn: &[u8]) -> bool {
     assert!(signed.bytes().all(|b| b.is_ascii_graphic()), "{signed:?}");
     assert_eq!(Token::verify(&token.sign(secret), secret).as_ref(), Ok(&token), "{signed}");
     true
+}
+
+/// The same of an offer's token.
+fn check_offer(corpus: &Corpus, secret: &Secret, drawn: &[u8]) -> bool {
+    let text = corpus.brew_text(drawn);
+    if OfferToken::verify(&text, secret).is_ok() {
+        assert!(corpus.seeds.iter().any(|seed| seed == text.as_bytes()), "forged: {text:?}");
+    }
+    let signed = with_mac(text.rsplit_once('.').map_or("", |(signed, _)| signed));
+    assert!(
+        Token::verify(&signed, secret).is_err() || OfferToken::verify(&signed, secret).is_err(),
+        "{signed}"
+    );
+    let Ok(token) = OfferToken::verify(&signed, secret) else { return false };
+    assert!(signed.len() <= OFFER_TOKEN_MAX, "{signed}");
+    let again = token.sign(secret);
+    assert!(again.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{again:?}");
+    assert_eq!(OfferToken::verify(&again, secret).as_ref(), Ok(&token), "{signed}");
+    true
+}
+
+#[test]
+fn offer_tokens() {
+    let secret = Secret::new(&KEY).unwrap();
+    let token = |cell: &str, offer: &str, leg: &str| {
+        OfferToken {
+            cell: cell.parse().unwrap(),
+            pool: "default".parse().unwrap(),
+            node: "ast1".parse().unwrap(),
+            offer: offer.parse().unwrap(),
+            leg: leg.parse().unwrap(),
+        }
+        .sign(&secret)
+    };
+    let seeds = [
+        token("main", "18bcfe568a0-1", "mqs-18bcfe568a0-1"),
+        token(&"c".repeat(64), &"~".repeat(128), &"!".repeat(127)),
+        token("a", "b", "PJSIP/x;1"),
+    ];
+    let words = [".", "o1.", "m1.", "..", "-", "_", "AA", "__8", "f-A", "main", "é", "\0", "="];
+    let corpus = Corpus::new(&seeds, &words);
+    crate::fuzz!(|drawn: &[u8]| check_offer(&corpus, &secret, drawn));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::world::{Ev, World};
 use mqs::cell::pilot::{Commit, Found};
 use mqs::domain::call::Stage;
 use mqs::domain::controller::{Change, What};
-use mqs::domain::id::{CallId, OfferId};
+use mqs::domain::id::{CallId, ChannelId, OfferId};
 use mqs::domain::offer::OfferStage;
 use mqs::store::cell::Committed;
 use std::collections::BTreeMap;
@@ -115,14 +115,22 @@ impl World {
 
     /// I2: whom a caller is joined with already, it does not leave for another one.
     pub fn check_join(&mut self, caller: usize, leg: usize, offer: &OfferId) {
-        if let Some(other) = self.callers[caller].talk.filter(|other| *other != leg) {
+        if let Some(other) =
+            self.callers[caller].talk.filter(|other| *other != leg && !self.legs[*other].refers)
+        {
             let what = format!("talks on offer {}, and is joined on offer {offer}", self.legs[other].offer);
             self.fail("I2", what, self.leg_who(leg));
         }
         let node = self.legs[leg].node;
         let members = &self.nodes[node].bridges[offer];
         let legs = members.iter().filter(|id| self.nodes[node].legs.contains_key(*id)).count();
-        let callers = members.iter().filter(|id| self.nodes[node].callers.contains_key(*id)).count();
+        let stays = |id: &ChannelId| {
+            self.nodes[node]
+                .callers
+                .get(id)
+                .is_some_and(|other| *other == caller || !self.callers[*other].asks)
+        };
+        let callers = members.iter().filter(|id| stays(id)).count();
         let own = usize::from(members.contains(&self.legs[leg].channel));
         if legs - own > 0 || callers > usize::from(members.contains(&self.callers[caller].channel)) {
             self.fail("I2", format!("the bridge of {offer} has others in it"), self.leg_who(leg));
@@ -133,7 +141,9 @@ impl World {
     pub fn check_cut(&mut self, leg: usize) {
         let Some(caller) = self.legs[leg].caller else { return };
         let talks = self.callers[caller].talk == Some(leg) && self.legs[leg].phone == PhoneState::Talking;
-        if talks && !self.callers[caller].leaving {
+        // Whoever took the place of a call to ask may be gone before that call is.
+        let own = self.callers[caller].leaving || self.callers[caller].asks;
+        if talks && !own && !self.legs[leg].refers {
             self.fail(
                 "I3",
                 "the agent's leg is dropped in the middle of a talk".to_owned(),
@@ -145,7 +155,11 @@ impl World {
     /// I3: the same, from the caller's end.
     pub fn check_kept(&mut self, caller: usize, what: &str) {
         let Some(leg) = self.callers[caller].talk else { return };
-        if self.legs[leg].phone == PhoneState::Talking && !self.callers[caller].leaving {
+        if self.legs[leg].phone == PhoneState::Talking
+            && !self.callers[caller].leaving
+            && !self.callers[caller].asks
+            && !self.legs[leg].refers
+        {
             self.fail("I3", format!("{what} in the middle of a talk"), self.leg_who(leg));
         }
     }
@@ -171,7 +185,7 @@ impl World {
         let (Some(at), Some(entered)) = (self.callers[x].attended, self.callers[x].entered) else { return };
         let priority = self.callers[x].marks.as_ref().map(|marks| marks.priority);
         let pass_over_ms = self.plan.setup.queues[&self.legs[leg].queue].pass_over_ms;
-        let can = &self.plan.setup.agents[&self.agents[agent].id].skills;
+        let Some(can) = self.plan.rules(&self.agents[agent].id).map(|rules| &rules.skills) else { return };
         let mut behind = None;
         for node in self.nodes.iter().filter(|node| node.alive && calm(node.shaken)) {
             for y in node.callers.values().copied() {
@@ -231,6 +245,7 @@ impl World {
             return;
         }
         self.store.batches += 1;
+        self.check_laid(commit);
         for change in &commit.changes {
             self.committed_change(change, inst);
         }
@@ -265,6 +280,10 @@ impl World {
                     let who = Who::inst(inst).with_number(key_number(key));
                     self.note(Col::Instance, Col::Store, "command done", who);
                 }
+                What::Transferred { to, .. } => {
+                    let kind = ["queue", "agent", "number"].into_iter().find(|kind| to.starts_with(kind));
+                    count(self, "transferred to", kind.unwrap_or("call"));
+                }
                 What::Enqueued { .. }
                 | What::Offered { .. }
                 | What::Connected { .. }
@@ -272,6 +291,10 @@ impl World {
             },
             Change::CallGone(call) => self.check_forgotten(call),
             Change::AgentGone(_)
+            | Change::Rules(..)
+            | Change::RulesGone(_)
+            | Change::Queue(..)
+            | Change::QueueGone(_)
             | Change::OfferGone(_)
             | Change::Place { .. }
             | Change::Leave { .. }
@@ -406,6 +429,7 @@ impl World {
             let who = number.map_or(Who::default(), Who::agent);
             self.fail("Residue", format!("{} is still claimed: {:?}", agent.id, agent.state), who);
         }
+        self.check_laid_in_the_end(&saved.rules, &saved.agents);
     }
 }
 

@@ -4,11 +4,13 @@ use super::plan::Ms;
 use mqs::cell::codec;
 use mqs::cell::pilot::{Commit, Found, Letter};
 use mqs::domain::controller::Command;
+use mqs::domain::id::AgentId;
 use mqs::domain::time::EpochMs;
 use mqs::store::cell::{
     Accepted, Candidate, Committed, Leadership, Position, Redeemed, Register, Registration,
 };
 use mqs::store::cell::{CellTable, Limits};
+use std::collections::BTreeSet;
 
 /// What a cell keeps, as `CellStore` says it, without waiting and with what is meant instead of what is written.
 pub trait Desk {
@@ -36,7 +38,9 @@ pub struct StoreRoom {
     pub desk: Box<dyn Desk>,
     pub jump_ms: i64,
     pub away_until: Ms,
-    replica: Option<(Box<dyn Desk>, u64)>,
+    replica: Option<(Box<dyn Desk>, u64, BTreeSet<AgentId>)>,
+    /// Agents that it knows to be laid down at run time.
+    pub laid: BTreeSet<AgentId>,
     /// Batches that it took.
     pub batches: u64,
     /// When it forgot something last.
@@ -46,7 +50,16 @@ pub struct StoreRoom {
 
 impl StoreRoom {
     pub fn new(empty: MakeDesk) -> StoreRoom {
-        StoreRoom { desk: empty(), jump_ms: 0, away_until: 0, replica: None, batches: 0, forgot: None, empty }
+        StoreRoom {
+            desk: empty(),
+            jump_ms: 0,
+            away_until: 0,
+            replica: None,
+            laid: BTreeSet::new(),
+            batches: 0,
+            forgot: None,
+            empty,
+        }
     }
 
     pub fn set_clock(&mut self, now: Ms) {
@@ -54,19 +67,21 @@ impl StoreRoom {
     }
 
     pub fn keep_replica(&mut self) {
-        self.replica = Some((self.desk.copy(), self.batches));
+        self.replica = Some((self.desk.copy(), self.batches, self.laid.clone()));
     }
 
     /// Whether anything was lost.
     pub fn take_replica(&mut self, now: Ms) -> bool {
-        let Some((desk, batches)) = self.replica.take() else { return false };
+        let Some((desk, batches, laid)) = self.replica.take() else { return false };
         self.desk = desk;
+        self.laid = laid;
         self.forgot = Some(now);
         batches != self.batches
     }
 
     pub fn forget_all(&mut self, now: Ms) {
         self.desk = (self.empty)();
+        self.laid.clear();
         self.forgot = Some(now);
     }
 }

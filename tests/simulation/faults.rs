@@ -18,13 +18,15 @@ pub enum Filter {
     Originate,
     Join,
     DropLeg,
+    /// A phone is told of its transfer.
+    Tell,
     /// A caller leaves the application: hung up, or to a treatment.
     Leave,
 }
 
 impl Filter {
     /// Those that say more happen more often.
-    pub const ALL: [Filter; 17] = [
+    pub const ALL: [Filter; 18] = [
         Filter::Any,
         Filter::Lead,
         Filter::Open,
@@ -41,6 +43,7 @@ impl Filter {
         Filter::Join,
         Filter::DropLeg,
         Filter::DropLeg,
+        Filter::Tell,
         Filter::Leave,
     ];
 
@@ -316,8 +319,9 @@ impl World {
             went.bit = Some(now);
             let word = went.what.word();
             self.coverage.count("bit", word);
-            self.shake();
         }
+        // Also the last of several messages: what was lost with it is not judged as if it had been sent.
+        self.shake();
     }
 
     fn victim(&mut self, who: Victim) -> Option<usize> {

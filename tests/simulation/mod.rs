@@ -2,7 +2,7 @@
 //! that run the real pilot. Time is an argument, chance comes from the seed, and the same seed gives the same world again.
 //!
 //! * [`world`]: the queue of events, and everything that there is · [`plan`]: what a seed means
-//! * [`people`]: callers and agents · [`proxy`]: the Kamailios · [`node`]: the Asterisks
+//! * [`people`]: callers and agents · [`operator`]: who lays agents down · [`proxy`]: the Kamailios · [`node`]: the Asterisks
 //! * [`cockpit`]: the instances · [`desk`]: the store · [`net`]: what is between them
 //! * [`dispatch`]: routing by the real load table · [`faults`]: what goes wrong
 //! * [`checks`]: what must be so · [`ladder`]: what happened, for those who have to find out why
@@ -15,6 +15,7 @@ pub mod faults;
 mod ladder;
 mod net;
 mod node;
+mod operator;
 mod people;
 mod plan;
 mod proxy;

@@ -289,9 +289,12 @@ impl World {
             Effect::Attend(attend) => ("attend", &attend.channel.id),
             Effect::Join { caller, .. } if step > 0 => ("join", &caller.id),
             Effect::Join { caller, .. } => ("bridge", &caller.id),
+            Effect::Announce { leg, .. } => ("announce", &leg.id),
+            Effect::Hush { leg, .. } => ("hush", &leg.id),
             Effect::DropLeg { leg, .. } => ("drop leg", &leg.id),
             Effect::Originate(originate) => ("originate", &originate.leg.id),
             Effect::Continue { channel, .. } => ("continue", &channel.id),
+            Effect::Tell { leg, .. } => ("tell", &leg.id),
             Effect::HangUp { channel, .. } => ("hang up", &channel.id),
         };
         self.coverage.count("effect", word);
@@ -429,7 +432,9 @@ impl Filter {
         match effect {
             Effect::Attend(_) => Filter::Attend,
             Effect::Join { .. } => Filter::Join,
+            Effect::Announce { .. } | Effect::Hush { .. } => Filter::Join,
             Effect::DropLeg { .. } => Filter::DropLeg,
+            Effect::Tell { .. } => Filter::Tell,
             Effect::Originate(_) => Filter::Originate,
             Effect::Continue { .. } | Effect::HangUp { .. } => Filter::Leave,
         }

@@ -4,12 +4,12 @@ use super::faults::Filter;
 use super::ladder::{Col, Who};
 use super::net::LinkMessage;
 use super::people::{CallerEnd, Place};
-use super::plan::{CAUSE_TREATED, Ms};
-use super::proxy::{AgentLeg, PhoneState};
+use super::plan::{CAUSE_TREATED, Ms, NUMBER};
+use super::proxy::{AgentLeg, Announced, PhoneState};
 use super::world::{Ev, World};
 use mqs::domain::call::Channel;
 use mqs::domain::controller::{
-    Attend, Effect, Input, LegEnd, Listing, Originate, Outcome, SeenBridge, SeenCaller, SeenLeg,
+    Attend, Effect, Input, LegEnd, Listing, Originate, Outcome, Progress, SeenBridge, SeenCaller, SeenLeg,
 };
 use mqs::domain::id::{ChannelId, NodeId, OfferId};
 use mqs::domain::queue::{CAUSE_NO_WAY_OUT, Treatment};
@@ -56,12 +56,12 @@ impl World {
         self.nodes.iter().position(|node| node.id == *id).expect("a node of this name")
     }
 
-    fn channel(&self, node: usize, id: &ChannelId) -> Channel {
+    pub fn channel(&self, node: usize, id: &ChannelId) -> Channel {
         Channel { node: self.nodes[node].id.clone(), id: id.clone() }
     }
 
     /// An event for whoever is attached.
-    fn emit(&mut self, node: usize, event: Input) {
+    pub fn emit(&mut self, node: usize, event: Input) {
         match self.nodes[node].attached {
             Some(link) => self.push(link, LinkMessage::Event(event)),
             None => self.coverage.count("world", "event without listener"),
@@ -154,18 +154,20 @@ impl World {
         }
         match effect {
             Effect::Attend(attend) => self.attend(node, attend),
-            Effect::Join { offer, caller, leg, talk_max_ms } => match step {
+            Effect::Join { offer, caller, leg, talk_max_ms, .. } => match step {
                 0 => {
                     self.nodes[node].bridges.entry(offer.clone()).or_default();
                     Outcome::Done
                 }
                 _ => self.join(node, offer, &caller.id, &leg.id, *talk_max_ms),
             },
+            Effect::Announce { leg, .. } => self.announce(node, &leg.id),
+            Effect::Hush { leg, .. } => self.hush(node, &leg.id),
             Effect::DropLeg { offer, leg, .. } => self.drop_leg(node, offer, &leg.id),
             Effect::Originate(originate) => self.originate(node, originate),
             Effect::Continue { channel, context, extension } => {
                 let known = self.plan.setup.treatments.values().any(|treatment| {
-                    matches!(treatment, Treatment::Dialplan { context: c, extension: e } if c == context && e == extension)
+                    matches!(treatment, Treatment::Dialplan { context: c, extension: e } if c == context && (e == extension || extension.as_ref() == NUMBER))
                 });
                 if !known {
                     self.fail(
@@ -176,6 +178,7 @@ impl World {
                 }
                 self.continue_caller(node, &channel.id)
             }
+            Effect::Tell { leg, progress } => self.tell_progress(node, &leg.id, *progress),
             Effect::HangUp { channel, cause } => self.hang_up(node, &channel.id, *cause),
         }
     }
@@ -243,6 +246,10 @@ impl World {
         if !self.legs[leg].up {
             return Outcome::Refused;
         }
+        // An Asterisk that plays something on a channel joins it with nobody before that is over.
+        if self.legs[leg].announced == Announced::Plays {
+            return Outcome::Refused;
+        }
         if self.callers[caller].talk == Some(leg) {
             return Outcome::Done;
         }
@@ -254,12 +261,37 @@ impl World {
         members.insert(other);
         self.callers[caller].bridge = Some(offer.clone());
         self.callers[caller].talk = Some(leg);
+        self.now_of(leg, caller);
         self.callers[caller].talked = true;
         self.note(Col::Node, Col::Node, "they talk", self.leg_who(leg));
         self.coverage.count("world", "talk");
         self.after(talk_max_ms, Ev::TalkMax(caller, leg));
         let talk = self.rng.u64(10_000..120_000);
         self.after(talk, Ev::TalkOver(caller, leg));
+        Outcome::Done
+    }
+
+    /// The leg is this caller's from now on, if it was another one's.
+    fn now_of(&mut self, leg: usize, caller: usize) {
+        let Some(before) = self.legs[leg].caller.replace(caller).filter(|before| *before != caller) else {
+            return;
+        };
+        self.callers[before].live_legs -= 1;
+        self.callers[caller].live_legs += 1;
+        if self.callers[before].talk == Some(leg) {
+            self.callers[before].talk = None;
+        }
+    }
+
+    /// A phone that hears that the caller is where they were to be hangs up.
+    fn tell_progress(&mut self, node: usize, leg: &ChannelId, progress: Progress) -> Outcome {
+        let Some(leg) = self.nodes[node].legs.get(leg).copied() else { return Outcome::Gone };
+        self.coverage.count("transfer", progress_word(progress));
+        match progress {
+            Progress::Rings => {}
+            Progress::Answered => self.phone_told_of_transfer(leg, true),
+            Progress::Unavailable | Progress::Declined => self.phone_told_of_transfer(leg, false),
+        }
         Outcome::Done
     }
 
@@ -305,7 +337,7 @@ impl World {
         } else if cause == CAUSE_TREATED || no_way_out {
             CallerEnd::TreatedHungUp
         } else {
-            if !self.callers[caller].leaving {
+            if !self.callers[caller].leaving && !self.callers[caller].asks {
                 let what = format!("hung up with cause {cause}: no agent has left, and it is no treatment");
                 self.fail("I3", what, Who::caller(caller));
             }
@@ -316,6 +348,34 @@ impl World {
     }
 
     // ---- legs ----
+
+    fn announce(&mut self, node: usize, leg: &ChannelId) -> Outcome {
+        let Some(leg) = self.nodes[node].legs.get(leg).copied() else { return Outcome::Gone };
+        self.legs[leg].announced = Announced::Plays;
+        self.coverage.count("world", "announcement");
+        // Every third one has no end that anybody hears of.
+        if !leg.is_multiple_of(3) {
+            self.after(1_500, Ev::AnnounceOver(leg));
+        }
+        Outcome::Done
+    }
+
+    fn hush(&mut self, node: usize, leg: &ChannelId) -> Outcome {
+        let Some(leg) = self.nodes[node].legs.get(leg).copied() else { return Outcome::Gone };
+        if std::mem::replace(&mut self.legs[leg].announced, Announced::Not) == Announced::Plays {
+            self.coverage.count("world", "hushed");
+        }
+        Outcome::Done
+    }
+
+    pub fn announce_over(&mut self, leg: usize) {
+        if self.legs[leg].ended || self.legs[leg].announced != Announced::Plays {
+            return;
+        }
+        self.legs[leg].announced = Announced::Not;
+        let (node, offer) = (self.legs[leg].node, self.legs[leg].offer.clone());
+        self.emit(node, Input::Announced(offer));
+    }
 
     /// The proxy's answer to the leg's INVITE, or the phone's BYE.
     pub fn leg_reply(&mut self, leg: usize, reply: Result<(), LegEnd>) {
@@ -484,5 +544,14 @@ pub fn leg_end_word(how: LegEnd) -> &'static str {
         LegEnd::Unreachable => "408",
         LegEnd::Fenced => "403",
         LegEnd::Cancelled => "cancelled",
+    }
+}
+
+fn progress_word(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Rings => "rings",
+        Progress::Answered => "answered",
+        Progress::Unavailable => "unavailable",
+        Progress::Declined => "declined",
     }
 }

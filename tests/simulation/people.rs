@@ -1,14 +1,13 @@
 //! People: callers with their patience, agents with their phones and their moods.
 
 use super::ladder::{Col, Who};
-use super::plan::{Ms, Wish};
+use super::plan::{Ms, NUMBER, Plan, Wish};
 use super::proxy::PhoneState;
 use super::world::{Ev, World};
 use mqs::domain::call::Identity;
-use mqs::domain::controller::{Command, LegEnd};
+use mqs::domain::controller::{Command, Input, LegEnd, To, Transfer};
 use mqs::domain::id::{AgentId, CallId, ChannelId, LeaseId, OfferId, QueueId};
 use mqs::domain::matching::Priority;
-use mqs::domain::queue::Setup;
 use mqs::domain::time::EpochMs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,6 +93,8 @@ pub struct Caller {
     pub passed: BTreeMap<usize, Ms>,
     /// A supervisor had a hand in it.
     pub meddled: bool,
+    /// It is an agent's own, who asks before a transfer: it may be hung up for the one that takes its place.
+    pub asks: bool,
     pub end: Option<(Ms, CallerEnd)>,
 }
 
@@ -137,7 +138,7 @@ pub struct Phone {
 }
 
 impl Agent {
-    pub fn all(setup: &Setup) -> Vec<Agent> {
+    pub fn all(plan: &Plan) -> Vec<Agent> {
         let phone = |proxy| Phone { proxy, cseq: 0, vanished_until: 0 };
         let agent = |(number, (id, rules)): (usize, (&AgentId, &mqs::domain::agent::AgentRules))| Agent {
             id: id.clone(),
@@ -146,7 +147,7 @@ impl Agent {
             phone: 0,
             legs: Vec::new(),
         };
-        setup.agents.iter().enumerate().map(agent).collect()
+        plan.setup.agents.iter().chain(&plan.guests).enumerate().map(agent).collect()
     }
 }
 
@@ -163,6 +164,7 @@ impl World {
             self.at(comes, Ev::Mood(agent));
         }
         self.at(45_000, Ev::Supervisor);
+        self.at(5_000, Ev::Operator);
     }
 
     // ---- callers ----
@@ -206,6 +208,7 @@ impl World {
             talked: false,
             agent_left: false,
             leaving: false,
+            asks: false,
             live_legs: 0,
             free_since: 0,
             passed: BTreeMap::new(),
@@ -252,7 +255,9 @@ impl World {
         if self.callers[caller].talk != Some(leg) || self.callers[caller].leaving {
             return;
         }
-        if self.rng.bool() {
+        if !self.legs[leg].refers && self.rng.u8(..100) < 20 {
+            self.phone_refers(caller, leg);
+        } else if self.rng.bool() {
             self.caller_hangs_up(caller);
         } else {
             self.phone_hangs_up(leg);
@@ -360,13 +365,13 @@ impl World {
         self.after(next, Ev::Supervisor);
     }
 
-    fn next_key(&mut self) -> String {
+    pub fn next_key(&mut self) -> String {
         self.key_number += 1;
         format!("key-{}", self.key_number)
     }
 
     /// Sent through whichever instance; at times twice.
-    fn command(&mut self, command: Command) {
+    pub fn command(&mut self, command: Command) {
         let key = self.next_key();
         if self.chance(20) {
             let later = self.rng.u64(5..3_000);
@@ -384,6 +389,7 @@ impl World {
             let soon = self.rng.u64(10..2_000);
             self.after(soon, Ev::Register(agent, phone));
             let id = self.agents[agent].id.clone();
+            self.lay_down_again(&id);
             for command in [Command::Login(id.clone()), Command::Resume(id)] {
                 let later = self.rng.u64(5_000..9_000);
                 let key = self.next_key();
@@ -453,6 +459,50 @@ impl World {
             }
             Choice::Busy => self.phone_ends(leg, LegEnd::Busy, travels),
             Choice::Refuse => self.phone_ends(leg, LegEnd::Refused, travels),
+        }
+    }
+
+    /// The agent passes the caller on: to a queue, a colleague, out of the system, or into the place of a call on the same node, which is
+    /// taken to be the agent's own from now on.
+    fn phone_refers(&mut self, caller: usize, leg: usize) {
+        let setup = self.plan.setup.clone();
+        let dialled = match self.rng.u8(..4) {
+            0 => setup.queues.keys().nth(self.rng.usize(..setup.queues.len())).map(ToString::to_string),
+            1 | 2 => setup.agents.keys().nth(self.rng.usize(..setup.agents.len())).map(ToString::to_string),
+            _ => Some(NUMBER.to_owned()),
+        };
+        self.legs[leg].refers = true;
+        self.callers[caller].meddled = true;
+        let place = self.rng.bool().then(|| self.another_on(self.legs[leg].node, caller)).flatten();
+        let (node, offer) = (self.legs[leg].node, self.legs[leg].offer.clone());
+        let channel = self.channel(node, &self.legs[leg].channel.clone());
+        let to = match place {
+            Some(other) => {
+                (self.callers[other].asks, self.callers[other].meddled) = (true, true);
+                To::Place { of: self.callers[other].channel.clone(), with: None }
+            }
+            None => To::Dialled(dialled.unwrap_or_default().into()),
+        };
+        self.note(Col::Phone, Col::Node, "REFER", self.leg_who(leg));
+        self.emit(node, Input::Transfer(Transfer { offer, leg: channel, to }));
+        // Some wait for what they are told, some hang up at once; nobody waits for ever.
+        let patience =
+            if self.rng.u8(..100) < 30 { self.rng.u64(50..3_000) } else { self.rng.u64(5_000..60_000) };
+        self.after(patience, Ev::TalkOver(caller, leg));
+    }
+
+    fn another_on(&mut self, node: usize, caller: usize) -> Option<usize> {
+        let others = self.nodes[node].callers.values().copied().filter(|other| *other != caller);
+        let inside: Vec<usize> = others.filter(|other| self.callers[*other].is_inside()).collect();
+        (!inside.is_empty()).then(|| inside[self.rng.usize(..inside.len())])
+    }
+
+    /// The phone is told what has come of it.
+    pub fn phone_told_of_transfer(&mut self, leg: usize, passed: bool) {
+        if passed {
+            self.phone_hangs_up(leg);
+        } else {
+            self.legs[leg].refers = false;
         }
     }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub type Ms = u64;
 
 pub const AGENTS: usize = 30;
+/// Agents whom no configuration names: an operator lays them down and takes them away.
+pub const GUESTS: usize = 4;
 pub const PLAIN: &str = "plain";
 /// A hang-up with this cause is a treatment.
 pub const CAUSE_TREATED: u16 = 21;
@@ -32,6 +34,8 @@ pub struct Plan {
     pub nodes: usize,
     pub instances: usize,
     pub setup: Arc<Setup>,
+    /// Agents that are laid down at run time, as they are at first.
+    pub guests: BTreeMap<AgentId, AgentRules>,
     pub arrivals: Vec<(Ms, Wish)>,
     pub faults: Vec<Timed>,
     /// From then on nothing goes wrong.
@@ -47,9 +51,19 @@ impl Plan {
         let arrivals = arrivals(&mut rng, span);
         let faults = faults(&mut rng, span, nodes);
         let heal_at = PRELUDE_MS + span + 30_000;
-        Plan { nodes, instances: rng.usize(2..=3), setup, arrivals, faults, heal_at }
+        let instances = rng.usize(2..=3);
+        let guests = guests(&mut rng);
+        Plan { nodes, instances, setup, guests, arrivals, faults, heal_at }
+    }
+
+    /// What is laid down of somebody, wherever.
+    pub fn rules(&self, agent: &AgentId) -> Option<&AgentRules> {
+        self.setup.agents.get(agent).or_else(|| self.guests.get(agent))
     }
 }
+
+/// Dialled by an agent for a transfer out of the system.
+pub const NUMBER: &str = "110";
 
 fn named<T: std::str::FromStr>(name: &str) -> T
 where
@@ -75,8 +89,17 @@ fn setup(rng: &mut fastrand::Rng) -> Setup {
     treatments.insert(named("to-plain"), Treatment::Overflow(named(PLAIN)));
     treatments.insert(named("to-all"), Treatment::Overflow(named("all")));
     treatments.insert(named("bye"), Treatment::HangUp { cause: CAUSE_TREATED });
+    // Some cells let their agents pass callers on to numbers.
+    let numbers_by = rng.bool().then(|| named("voicemail"));
     let last_resort = if rng.bool() { Some(named("sorry")) } else { None };
-    Setup { queues: queues(rng), agents: agents(rng), treatments, last_resort }
+    Setup {
+        queues: queues(rng),
+        agents: agents(rng),
+        treatments,
+        last_resort,
+        numbers_by,
+        ..Setup::default()
+    }
 }
 
 fn rules(strategy: Strategy) -> QueueRules {
@@ -93,6 +116,8 @@ fn rules(strategy: Strategy) -> QueueRules {
         stay: Presence::Any,
         answering: Answering::Entry,
         music: "".into(),
+        agent_announce: Vec::new(),
+        agent_announce_max_ms: 10_000,
         ends: BTreeMap::new(),
     }
 }
@@ -110,6 +135,8 @@ fn queues(rng: &mut fastrand::Rng) -> BTreeMap<QueueId, QueueRules> {
         ..rules(Strategy::RingAll)
     };
     let mut skilled = QueueRules {
+        agent_announce: vec!["queue-skilled".into()],
+        agent_announce_max_ms: 3_000,
         stay: Presence::LoggedIn,
         answering: Answering::Early,
         wait_max_ms: 120_000,
@@ -172,6 +199,21 @@ fn agents(rng: &mut fastrand::Rng) -> BTreeMap<AgentId, AgentRules> {
         found.insert(named(&format!("a{number:02}")), rules);
     }
     found
+}
+
+fn guests(rng: &mut fastrand::Rng) -> BTreeMap<AgentId, AgentRules> {
+    let guest = |number: usize| {
+        let rules = AgentRules {
+            aor: Arc::from(format!("g{number}@pbx.example")),
+            skills: skills(one(rng, &[&["german"][..], &["german", "french"]])),
+            memberships: [(named(PLAIN), Membership { penalty: 0, weight: 0 })].into(),
+            wrap_up_ms: one(rng, &[None, Some(0)]),
+            ring_ms: None,
+            misses_max: one(rng, &[0, 3]),
+        };
+        (named(&format!("g{number}")), rules)
+    };
+    (0..GUESTS).map(guest).collect()
 }
 
 fn arrivals(rng: &mut fastrand::Rng, span: Ms) -> Vec<(Ms, Wish)> {

@@ -60,12 +60,23 @@ pub struct AgentLeg {
     /// When the channel was made.
     pub made: Ms,
     pub up: bool,
+    /// The agent has asked for a transfer, and was not told that it cannot be.
+    pub refers: bool,
     /// The channel is no more.
     pub ended: bool,
     pub phone: PhoneState,
     pub phone_number: usize,
     pub lease: LeaseId,
     pub held_on: Option<usize>,
+    pub announced: Announced,
+}
+
+/// What the agent hears before the join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing, or nothing any more.
+    Not,
+    Plays,
 }
 
 impl AgentLeg {
@@ -90,11 +101,13 @@ impl AgentLeg {
             sip: format!("leg-{number}"),
             made: now,
             up: false,
+            refers: false,
             ended: false,
             phone: PhoneState::None,
             phone_number: 0,
             lease: LeaseId(((1_u128 << 64) + number as u128).to_be_bytes()),
             held_on: None,
+            announced: Announced::Not,
         }
     }
 }
@@ -331,6 +344,14 @@ fn command_word(command: &Command) -> &'static str {
         Command::Toggle(_) => "toggle",
         Command::Pause(..) => "pause",
         Command::Resume(_) => "resume",
+        Command::TogglePause(..) => "toggle-pause",
+        Command::SetAgent(..) => "set-agent",
+        Command::RemoveAgent(_) => "remove-agent",
+        Command::SetQueue(..) => "set-queue",
+        Command::RemoveQueue(_) => "remove-queue",
+        Command::OwnCallBegan { .. } => "own-call-began",
+        Command::OwnCallEnded { .. } => "own-call-ended",
+        Command::OwnCallsLost(_) => "own-calls-lost",
         Command::Move(..) => "move",
         Command::Prioritize(..) => "prioritize",
         Command::Withdraw(..) => "withdraw",

@@ -12,6 +12,7 @@ use mqs::store::cell::{
 };
 use mqs::store::redis::RedisStore;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 fn cell() -> CellId {
     "main".parse().unwrap()
@@ -284,6 +285,41 @@ async fn redis_keys_carry_the_tag_of_their_cell_and_no_name_from_outside() {
     assert_eq!(plain, ["ev", "grp", "in", "lead", "meta", "q:q", "qs", "reg", "regx", "st", "tok"]);
     assert!(hashed.len() == 1 && hashed[0].len() == 34, "{hashed:?}");
     assert_eq!(store.registrations(&cell()).await.unwrap()[0].aor, odd);
+}
+
+#[tokio::test]
+async fn redis_keeps_a_phone_that_registers_while_its_damaged_record_is_taken_out() {
+    let redis = Redis::new();
+    let reader = &redis.store;
+    let writer = RedisStore::connect(&redis.server.url(), PATIENT).unwrap();
+    let cell = cell();
+    let ann = || Register {
+        aor: "ann@example.com".to_owned(),
+        proxy: "k1".parse().unwrap(),
+        expires_ms: 60_000,
+        call_id: "x".to_owned(),
+        cseq: 1,
+    };
+    let damage = |value: &[u8]| {
+        let mut cmd = redis::cmd("HSET");
+        cmd.arg("{mqs:c:main}:reg").arg("k1 ann@example.com").arg(value);
+        redis.server.send::<i64>(&cmd);
+    };
+    for round in 0..300 {
+        damage(if round % 2 == 0 { b"soon" } else { b"\xff" });
+        let phone = ann();
+        let (read, written) = tokio::join!(reader.registrations(&cell), async {
+            tokio::time::sleep(Duration::from_micros(round % 30 * 20)).await;
+            writer.register(&cell, &phone).await
+        });
+        read.unwrap();
+        written.unwrap();
+        assert_eq!(reader.registrations(&cell).await.unwrap().len(), 1, "round {round}");
+    }
+    // Without one it goes.
+    damage(b"soon");
+    assert_eq!(reader.registrations(&cell).await.unwrap(), []);
+    assert_eq!(redis.server.say::<i64>("HLEN {mqs:c:main}:reg"), 0);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use mqs::domain::time::EpochMs;
 use mqs::store::StoreError;
 use mqs::store::cell::{
     Accepted, BATCH_MAX, Batch, CALL_ID_BYTES_MAX, Candidate, CellStore, Change, Committed, ENDED_KEPT_MS,
-    Image, Leadership, NAME_BYTES_MAX, NUMBER_MAX, Opened, Place, Position, REGISTRATION_GRACE_MS, Redeemed,
-    Register, Rewrite,
+    Image, Leader, Leadership, Look, NAME_BYTES_MAX, NUMBER_MAX, Opened, Place, Position,
+    REGISTRATION_GRACE_MS, Redeemed, Register, Rewrite,
 };
 
 /// A leadership of the cases that wait for its end lasts so long. Long enough for a slow machine to do what comes before.
@@ -660,6 +660,61 @@ pub async fn a_registration_ends_some_time_after_it_expires(h: &impl Harness) {
     assert_eq!(bench.registered().await, "");
     bench.register("bob@x", "p1", 60_000, "id", 4).await;
     assert_eq!(bench.registered().await, "bob@x via p1 for 60000", "what is over is forgotten");
+}
+
+pub async fn whoever_looks_sees_everything_and_changes_nothing(h: &impl Harness) {
+    let mut bench = Bench::new(h);
+    let look = async |bench: &Bench<'_>| bench.store.look(&bench.cell).await.unwrap();
+    let blank = look(&bench).await;
+    assert_eq!(blank, Look { now: blank.now, whole: true, ..Look::default() });
+    assert_ne!(blank.now, EpochMs(0));
+    // To have looked is not to have founded it.
+    assert!(matches!(bench.lead("a", 0, LONG_MS, false).await, Leadership::Unknown { .. }));
+
+    bench.take("a").await;
+    let many: Vec<(String, String)> = (0..2_500).map(|n| (format!("c:{n:04}"), format!("{n}"))).collect();
+    for part in many.chunks(BATCH_MAX) {
+        bench.write(part.iter().map(|(name, text)| put(name, text)).collect()).await;
+    }
+    bench.write(vec![event("one"), event("two")]).await;
+    bench.register("bob@x", "p1", 60_000, "id-1", 1).await;
+    bench.register("eve@x", "p1", 60_000, "id-2", 1).await;
+    bench.register("eve@x", "p1", 0, "id-2", 2).await;
+    let first = bench.send("k1").await;
+    let second = bench.send("k2").await;
+    bench.seq += 1;
+    let batch = Batch { cursor: first, ..bench.batch(bench.seq, vec![]) };
+    assert_eq!(bench.commit(&batch).await, Committed::Done);
+
+    let mut seen = look(&bench).await;
+    seen.records.sort();
+    assert_eq!(seen.records, many);
+    assert_eq!((seen.epoch, seen.seq, seen.whole), (bench.epoch, bench.seq, true));
+    assert_eq!((seen.cursor, seen.sent), (first, second));
+    let told = bench.store.outbox(&bench.cell, Position(0), 10).await.unwrap();
+    assert_eq!(told.last().map(|told| told.position), Some(seen.told));
+    assert_eq!(seen.registrations, bench.store.registrations(&bench.cell).await.unwrap());
+    assert_eq!(seen.registrations.len(), 1);
+    let leader = seen.leader.clone().unwrap();
+    assert_eq!((leader.holder.as_str(), leader.epoch), ("a", bench.epoch));
+    assert!(leader.left_ms > LONG_MS / 2 && leader.left_ms <= LONG_MS, "{leader:?}");
+
+    let mut again = look(&bench).await;
+    again.records.sort();
+    let left_ms = again.leader.as_ref().unwrap().left_ms;
+    assert_eq!(again, Look { now: again.now, leader: Some(Leader { left_ms, ..leader }), ..seen });
+
+    assert_eq!(bench.rewrite(true, false, vec![put("c:0001", "anew")]).await, Committed::Done);
+    let torn = look(&bench).await;
+    assert_eq!((torn.whole, torn.records), (false, pairs(&[("c:0001", "anew")])));
+    assert!(bench.resign("a", bench.epoch).await);
+    assert_eq!(look(&bench).await.leader, None);
+    bench.lead("b", 0, SHORT_MS, false).await;
+    h.pass(SHORT_MS).await;
+    let late = look(&bench).await.leader.unwrap();
+    assert_eq!((late.holder.as_str(), late.left_ms), ("b", 0));
+    assert_ne!(late.epoch, bench.epoch, "it was granted, and not opened");
+    assert_eq!(look(&bench).await.epoch, bench.epoch);
 }
 
 pub async fn names_and_numbers_that_are_none_are_refused(h: &impl Harness) {

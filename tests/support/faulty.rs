@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use mqs::domain::admission::{Scope, Usage};
-use mqs::domain::id::{LeaseId, NodeId, PoolId};
+use mqs::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use mqs::domain::lease::Settled;
 use mqs::domain::time::EpochMs;
 use mqs::store::{
-    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
-    Written,
+    Answer, Carried, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
+    View, Written,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -102,6 +102,10 @@ impl Store for Faulty {
         let known = self.there("known").await?.known(pool, leases).await?;
         let history = self.history(known.history);
         Ok(Known { history, ..known })
+    }
+
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError> {
+        self.there("carried").await?.carried(pool, slot).await
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {

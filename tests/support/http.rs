@@ -2,6 +2,7 @@
 
 use mqs::clock;
 use mqs::config::{Config, Endpoint};
+use mqs::dispatch::cell::Cell;
 use mqs::dispatch::{Dispatcher, nodes, settings::Settings};
 pub use mqs::inbound::http::Options;
 use mqs::inbound::http::serve;
@@ -63,6 +64,7 @@ pub fn options() -> Options {
         idle_timeout_s: 30,
         token: None,
         reload: None,
+        desk: None,
     }
 }
 
@@ -79,6 +81,8 @@ pub async fn dispatcher(store: Arc<dyn Store>) -> Arc<Dispatcher> {
     let config = Config::parse(CONFIG, "mqs.toml").unwrap();
     let settings = Settings::from_config(&config, Secret::new(&[7; 32]).unwrap()).unwrap();
     let dispatcher = Dispatcher::new(settings, store, Arc::new(Metrics::new()));
+    let cell = Arc::new(MemoryStore::new(Box::new(clock::wall)));
+    dispatcher.serve_cell(Cell { id: "main".parse().unwrap(), store: cell });
     // A store that is away leaves the pools unread, as in life.
     let _ = dispatcher.start(&nodes::from_config(&config)).await;
     dispatcher

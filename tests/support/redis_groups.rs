@@ -61,9 +61,7 @@ impl SentinelGroup {
             RedisServer::start_with(&args.iter().map(String::as_str).collect::<Vec<_>>())
         };
         let servers = [start(ports[0], None), start(ports[1], Some(ports[0]))];
-        until("the replica is in step", || {
-            servers[0].say::<String>("INFO replication").contains("state=online")
-        });
+        until("the replica is in step", || servers[0].replication().contains("state=online"));
         let sentinels = (0..3).map(|_| Sentinel::start(ports[0], &more(0), port_key)).collect();
         let group = SentinelGroup { servers, ports, sentinels };
         group.until_they_know_each_other(port_key);
@@ -202,8 +200,7 @@ impl ClusterGroup {
             });
         }
         until("the replicas are in step", || {
-            let has_one =
-                |at: &usize| group.servers[*at].say::<String>("INFO replication").contains("state=online");
+            let has_one = |at: &usize| group.servers[*at].replication().contains("state=online");
             let knows = |server: &RedisServer| {
                 server.say::<String>("CLUSTER NODES").matches("slave").count() == masters.len()
             };

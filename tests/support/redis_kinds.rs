@@ -140,7 +140,7 @@ fn a_master_that_is_killed_is_replaced_without_a_restart() {
         assert_eq!(group.servers[1].say::<i64>("ZCARD {mqs:p:p}:own"), 2, "the old lease, and the new one");
         // The old one comes back, and thinks that it is a master until a Sentinel tells it otherwise.
         group.servers[0].up();
-        assert!(!group.servers[0].say::<String>("INFO replication").is_empty());
+        assert!(!group.servers[0].replication().is_empty());
         for lease in 3..20 {
             bench.pick(lease, &call()).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -160,7 +160,7 @@ fn a_master_that_steps_down_by_order_is_left_at_once() {
         let bench = Bench::with(&harness, &["a 8000", "b 8000"]).await;
         group.fail_over();
         let (start, mut lease, mut refused) = (Stopwatch::start(), 100, Duration::ZERO);
-        while !group.servers[0].say::<String>("INFO replication").contains("role:slave") {
+        while !group.servers[0].replication().contains("role:slave") {
             refused += until_it_picks(&bench, lease).await.0;
             lease += 1;
             assert!(start.elapsed() < Duration::from_secs(60), "the order was not carried out");
@@ -170,7 +170,7 @@ fn a_master_that_steps_down_by_order_is_left_at_once() {
         let asked = bench.ask(1001, &call());
         let again = bench.harness.store.pick(&bench.pool, &bench.rules, &bench.seen, &[asked]).await;
         assert!(matches!(again.as_deref(), Ok([Answer::Repeat(_)])), "{again:?}");
-        assert!(group.servers[1].say::<String>("INFO replication").contains("role:master"));
+        assert!(group.servers[1].replication().contains("role:master"));
         println!("Sentinel, failover by order: picks waited {:.2} s in all", refused.as_secs_f64());
     });
 }

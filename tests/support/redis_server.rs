@@ -1,6 +1,6 @@
 //! A real redis-server for a test: in a directory of its own, on a Unix socket, gone when it is dropped.
 
-use redis::{Client, Cmd, FromRedisValue};
+use redis::{Client, Cmd, FromRedisValue, RedisResult};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -89,8 +89,23 @@ impl RedisServer {
 
     /// Sends a command on a connection of its own.
     pub fn send<T: FromRedisValue>(&self, cmd: &Cmd) -> T {
-        let mut connection = Client::open(self.url().as_str()).unwrap().get_connection().unwrap();
-        cmd.query(&mut connection).unwrap_or_else(|e| panic!("{cmd:?}: {e}"))
+        self.try_send(cmd).unwrap_or_else(|e| panic!("{cmd:?}: {e}"))
+    }
+
+    fn try_send<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<T> {
+        cmd.query(&mut Client::open(self.url().as_str())?.get_connection()?)
+    }
+
+    /// What it says of its role. A Sentinel that changes that closes all connections, this one too: then it is asked again.
+    pub fn replication(&self) -> String {
+        let info = || self.try_send::<String>(redis::cmd("INFO").arg("replication"));
+        let mut said = info();
+        for _ in 0..5 {
+            let Err(e) = &said else { break };
+            assert!(e.is_connection_dropped(), "INFO replication: {e}");
+            said = info();
+        }
+        said.unwrap()
     }
 
     /// Sends a command that consists of words.

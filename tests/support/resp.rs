@@ -2,6 +2,7 @@
 
 use mqs::clock;
 use mqs::config::{Config, Endpoint, Listen};
+use mqs::dispatch::cell::Cell;
 use mqs::dispatch::{Dispatcher, nodes, settings::Settings};
 use mqs::inbound::listen::Listener;
 use mqs::inbound::resp::{Options, serve};
@@ -82,7 +83,8 @@ impl Server {
         let config = Config::parse(CONFIG, "mqs.toml").unwrap();
         let settings = Settings::from_config(&config, Secret::new(&[7; 32]).unwrap()).unwrap();
         let store = Arc::new(MemoryStore::new(Box::new(clock::wall)));
-        let dispatcher = Dispatcher::new(settings, store, Arc::new(Metrics::new()));
+        let dispatcher = Dispatcher::new(settings, store.clone(), Arc::new(Metrics::new()));
+        dispatcher.serve_cell(Cell { id: "main".parse().unwrap(), store });
         dispatcher.start(&nodes::from_config(&config)).await.unwrap();
         let listener = Listener::bind(&at, listen).await.unwrap();
         let (socket, tcp) = (dir.path().join("mqs.sock"), listener.local_addr());

@@ -115,6 +115,16 @@ impl<'a, H: Harness> Bench<'a, H> {
         }
     }
 
+    /// The leases of a slot by their numbers, and whether they are confirmed.
+    pub async fn carried(&self, slot: u16) -> Vec<(u32, bool)> {
+        let all = self.store().carried(&self.pool, Slot(slot)).await.unwrap();
+        let number = |lease: mqs::domain::id::LeaseId| (0..6_000).find(|n| id(*n) == lease).unwrap();
+        let mut all: Vec<(u32, bool)> = all.iter().map(|one| (number(one.lease), one.confirmed)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     pub async fn known(&self, leases: &[LeaseId]) -> Vec<bool> {
         self.store().known(&self.pool, leases).await.unwrap().live
     }

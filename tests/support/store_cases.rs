@@ -340,6 +340,31 @@ pub async fn a_sweep_takes_no_more_than_it_may(h: &impl Harness) {
     assert_eq!(bench.chosen(6, &call()).await, "a");
 }
 
+pub async fn a_node_knows_what_it_carries(h: &impl Harness) {
+    let mut bench = Bench::with(h, &["a 3000", "b 3000"]).await;
+    assert_eq!(bench.carried(0).await, [(0, false); 0]);
+    for lease in 0..6 {
+        bench.pick(lease, &call()).await;
+    }
+    // a, b, a, b, …: the even ones are on the first.
+    bench.confirm(2, 0, Some(0)).await;
+    bench.confirm(3, 0, Some(1)).await;
+    bench.done(4).await;
+    assert_eq!(bench.carried(0).await, [(0, false), (2, true)]);
+    assert_eq!(bench.carried(1).await, [(1, false), (3, true), (5, false)]);
+    assert_eq!(bench.carried(7).await, [(0, false); 0], "a slot that nobody has");
+    // More than are read at once.
+    for lease in 6..4_006 {
+        bench.pick(lease, &call()).await;
+    }
+    assert_eq!(bench.carried(0).await.len() + bench.carried(1).await.len(), 4_005);
+    bench.rules.life.held_ms = SHORT_MS;
+    bench.pick(5_000, &call()).await;
+    h.pass(SHORT_MS).await;
+    let all = [bench.carried(0).await, bench.carried(1).await].concat();
+    assert!(!all.contains(&(5_000, false)), "also before the sweep");
+}
+
 pub async fn live_leases_are_told_from_those_that_are_over(h: &impl Harness) {
     let mut bench = Bench::with(h, &["a 10", "b 10"]).await;
     let all: Vec<_> = (0..6).map(id).collect();

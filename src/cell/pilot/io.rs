@@ -63,7 +63,7 @@ pub enum Input {
     NodeDead(NodeId),
     /// A node that was called dead answers again.
     NodeAlive(NodeId),
-    /// An event of a node: only `CallerEntered`, `CallerLeft`, `LegAnswered`, `LegEnded`.
+    /// An event of a node: only `CallerEntered`, `CallerLeft`, `LegAnswered`, `Announced`, `Transfer`, `LegEnded`.
     Event(NodeId, Link, controller::Input),
     /// Answer to [`Output::Probe`]: everything that the node had sent over the connection before has come.
     Probed(Ask),

@@ -25,6 +25,7 @@ pub use io::*;
 use crate::domain::controller;
 use crate::domain::id::NodeId;
 use crate::domain::queue::Setup;
+use crate::domain::time::EpochMs;
 use crate::store::cell::{Candidate, Leadership};
 use clock::CellClock;
 use leading::Leading;
@@ -76,6 +77,9 @@ pub enum Seeded {
 #[derive(Debug)]
 pub struct Pilot {
     settings: Settings,
+    /// It has been told what is laid down, and which nodes there are: before that it does not stand for the leadership, since a
+    /// leader gives up what is on nodes that it does not know.
+    is_set_up: bool,
     setup: Arc<Setup>,
     nodes: Vec<NodeId>,
     /// Nodes that the health checks call dead.
@@ -120,6 +124,7 @@ impl Pilot {
     pub fn new(settings: Settings) -> Pilot {
         Pilot {
             settings,
+            is_set_up: false,
             setup: Arc::new(Setup::default()),
             nodes: Vec::new(),
             dead: BTreeSet::new(),
@@ -141,7 +146,7 @@ impl Pilot {
             Input::Opened(ask, found) => self.opened(ask, found, now),
             Input::NodeDead(node) => {
                 self.dead.insert(node.clone());
-                self.lead(|leading, _| leading.node_dead(&node), now);
+                self.lead(|leading, _| leading.node_dead(&node, now), now);
             }
             Input::NodeAlive(node) => {
                 self.dead.remove(&node);
@@ -197,7 +202,7 @@ impl Pilot {
 
     /// When it wants to be told the time.
     pub fn next_timeout(&self) -> Option<Mono> {
-        if self.resigned {
+        if self.resigned || !self.is_set_up {
             return None;
         }
         let seat = self.seat.asked.is_none().then_some(self.seat.next);
@@ -239,6 +244,14 @@ impl Pilot {
         }
     }
 
+    /// The cell's time at the last input, for a leader.
+    pub fn time(&self) -> Option<EpochMs> {
+        match &self.role {
+            Role::Leading(leading) => Some(leading.time),
+            Role::Standby | Role::Opening { .. } => None,
+        }
+    }
+
     fn new_ask(&mut self) -> Ask {
         self.asks += 1;
         Ask(self.asks)
@@ -256,6 +269,7 @@ impl Pilot {
     }
 
     fn set_up(&mut self, setup: Arc<Setup>, nodes: Vec<NodeId>, now: Mono) {
+        self.is_set_up = true;
         self.setup = setup.clone();
         self.nodes = nodes.clone();
         self.lead(|leading, out| leading.set_up(setup, &nodes, out), now);
@@ -338,16 +352,10 @@ impl Pilot {
         }
     }
 
-    fn take_over(
-        &mut self,
-        left: leading::Left,
-        clock: crate::domain::time::EpochMs,
-        damaged: u32,
-        now: Mono,
-    ) {
+    fn take_over(&mut self, left: leading::Left, clock: EpochMs, damaged: u32, now: Mono) {
         let Role::Opening { epoch, sure_until, .. } = self.role else { return };
         self.clock.not_before(clock);
-        let (time, whole) = (self.clock.now(now), left.whole);
+        let (time, whole, cursor) = (self.clock.now(now), left.whole, left.cursor);
         let mut leading =
             Leading::new(&self.settings, epoch, sure_until, self.setup.clone(), left, time, now);
         self.out.push_back(Output::Note(Note::Leads(epoch)));
@@ -356,7 +364,13 @@ impl Pilot {
         }
         if !whole {
             self.out.push_back(Output::Note(Note::Partial));
+        }
+        if !whole || damaged > 0 {
             leading.begin_rewrite();
+        }
+        // What cannot be read is not to be found by the next leader again; what was done is not done again for that.
+        if whole && damaged > 0 {
+            leading.go_on_behind(cursor);
         }
         leading.set_up(self.setup.clone(), &self.nodes, &mut self.out);
         self.role = Role::Leading(Box::new(leading));
@@ -397,7 +411,7 @@ impl Pilot {
 
     /// Does what is due.
     fn proceed(&mut self, now: Mono) {
-        if self.resigned {
+        if self.resigned || !self.is_set_up {
             return;
         }
         self.ask_to_lead(now);

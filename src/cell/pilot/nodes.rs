@@ -14,6 +14,10 @@ pub(super) const LIST_AGAIN_MS: u64 = 1_000;
 /// When something was asked of a node and no answer came, its channels tell what has become of it; so much later, in ms.
 pub(super) const LIST_AFTER_UNKNOWN_MS: u64 = 3_000;
 
+/// What was heard of shortly before a connection is too young to be missed in its first listing; the next one follows after so
+/// long, in ms. A node that was started again at once says nothing of the end of its calls.
+pub(super) const LIST_AFTER_UP_MS: u64 = 3_000;
+
 /// One node.
 #[derive(Clone, Debug)]
 pub(super) struct NodeSeat {
@@ -25,6 +29,8 @@ pub(super) struct NodeSeat {
     pub listing: Option<Ask>,
     /// When it is asked next.
     pub list_at: Mono,
+    /// Its connection has not been listed yet.
+    pub is_new: bool,
     /// It is laid down no longer.
     pub leaves: bool,
     /// It has been listed since the leader began.
@@ -44,6 +50,7 @@ impl NodeSeat {
             replaced: None,
             listing: None,
             list_at: Mono(0),
+            is_new: true,
             leaves: false,
             listed: false,
             probe: None,
@@ -55,6 +62,7 @@ impl NodeSeat {
     /// There is another connection, or none.
     pub fn relink(&mut self, link: Option<Link>) {
         self.link = link;
+        self.is_new = true;
         self.listing = None;
         self.probe = None;
         self.held.clear();

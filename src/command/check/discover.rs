@@ -1,7 +1,7 @@
 //! `mqs check`: what the DNS says of the pools that are looked up in it.
 
 use super::{Finding, Level};
-use crate::config::{Config, NodeConfig};
+use crate::config::{Config, NodeAri, NodeConfig};
 use crate::dispatch::discovery::{self, Find as _, FindError};
 use crate::domain::id::PoolId;
 use crate::domain::node::NodeState;
@@ -51,6 +51,7 @@ pub(super) async fn look(config: &Config) -> (Vec<Finding>, Vec<(PoolId, NodeCon
                 zone: n.zone,
                 tags: n.tags,
                 state: NodeState::Active,
+                ari: NodeAri::Usual,
             };
             (one.pool.clone(), node)
         }));

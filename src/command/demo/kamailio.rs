@@ -88,15 +88,16 @@ pub struct Proxy {
 
 /// The part of a route document that Kamailio uses.
 #[derive(Deserialize)]
-struct Document {
-    routes: Vec<Route>,
+pub(super) struct Document {
+    pub(super) routes: Vec<Route>,
 }
 
+/// One target.
 #[derive(Deserialize)]
-struct Route {
-    dst_uri: String,
+pub(super) struct Route {
+    pub(super) dst_uri: String,
     headers: Headers,
-    fr_timer: u64,
+    pub(super) fr_timer: u64,
 }
 
 #[derive(Deserialize)]
@@ -309,13 +310,13 @@ async fn next(
 }
 
 /// The token in the header that Kamailio would add.
-fn token(route: &Route) -> Option<&str> {
+pub(super) fn token(route: &Route) -> Option<&str> {
     let lines = route.headers.extra.lines();
     let mut headers = lines.filter_map(|line| line.split_once(": "));
     headers.find(|(name, _)| *name == LEASE_HEADER).map(|(_, value)| value)
 }
 
-fn place(dst_uri: &str) -> Option<SocketAddr> {
+pub(super) fn place(dst_uri: &str) -> Option<SocketAddr> {
     let uri: NodeUri = dst_uri.parse().ok()?;
     Some(SocketAddr::new(uri.host().parse::<IpAddr>().ok()?, uri.port()?))
 }

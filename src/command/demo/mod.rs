@@ -1,12 +1,14 @@
 //! `mqs demo`: see it work, with nothing else installed.
 //!
 //! The service is the real one, with its real sockets. `asterisk` stands in for the nodes, `kamailio` for the proxy and its
-//! callers; `script` says what goes wrong, `screen` shows it.
+//! callers; `script` says what goes wrong, `screen` shows it. [`queue`] is the second part: callers who wait, and agents.
 
 mod asterisk;
 mod kamailio;
+mod queue;
 mod screen;
 mod script;
+mod signals;
 
 use super::client::Instance;
 use super::node::NodeInfo;
@@ -19,19 +21,19 @@ use hyper::Method;
 use kamailio::{Caller, Proxy, Tally};
 use screen::Screen;
 use script::{Act, Event, Script};
-use serde_json::json;
+use serde_json::{Value, json};
+use signals::Signals;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long it runs when it is not watched on a terminal, in s.
+/// How long a part runs when nobody says how long, in s.
 const SECONDS: u64 = 15;
 
 /// How long a call talks on average, in s.
@@ -46,17 +48,21 @@ const TICK: Duration = Duration::from_millis(200);
 const EXAMPLES: &str = "\
 Examples:
   mqs demo
-  mqs demo --seconds 60 --calls-per-second 100 --nodes 8
+  mqs demo --dispatch-only --seconds 60 --calls-per-second 100 --nodes 8
+  mqs demo --queue-only
   mqs demo --seed 7 --json
 
-Nodes and callers are stand-ins inside this process; the service and its sockets are real. On a terminal it runs until
-Ctrl-C. Exit code 0: every call was answered by a node, and every lease ended.";
+Nodes, callers and agents are stand-ins inside this process; the service and its sockets are real.
+First calls are spread over nodes, then callers wait in a queue, whose leader is killed. Ctrl-C ends it.
+Exit code 0: every call was answered by a node and every lease ended; every caller of the queue was
+in one state at a time, kept the place in line, and no agent had two legs.";
 
 /// See it work: nodes and callers in this process, nothing else needed
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How long [default: until Ctrl-C on a terminal, else 15]
+    /// How long each part runs, the queue in whole rounds of 15 s [default: 15; --dispatch-only on a
+    /// terminal: until Ctrl-C]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=86_400))]
     seconds: Option<u64>,
     /// How many calls begin in a second, on average
@@ -65,6 +71,12 @@ pub struct Args {
     /// How many nodes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=24), default_value_t = 5)]
     nodes: u8,
+    /// Calls are spread over nodes, and nothing more
+    #[arg(long, conflicts_with = "queue_only")]
+    dispatch_only: bool,
+    /// Callers wait in a queue, and nothing more
+    #[arg(long)]
+    queue_only: bool,
     /// Draw the same chances again
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -97,16 +109,74 @@ struct Stage {
 async fn demo(args: &Args) -> anyhow::Result<bool> {
     let mut screen = Screen::new(args.json);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    // A cell that nobody knows is founded after 3 s: they pass while calls are dispatched.
+    let queue = if args.dispatch_only { None } else { Some(queue::Stage::set(seed).await?) };
+    let (dispatched, goes_on) = if args.queue_only {
+        (None, true)
+    } else {
+        let (summary, goes_on) = dispatch(args, seed, queue.is_some(), &mut screen).await?;
+        (Some(summary), goes_on)
+    };
+    let queued = match queue {
+        Some(stage) if goes_on => Some(wait_in_line(stage, args, seed, &mut screen).await?),
+        Some(_) | None => None,
+    };
+    if args.json {
+        screen.say(&json_of(seed, dispatched.as_ref(), queued.as_ref()))?;
+    }
+    Ok(dispatched.is_none_or(|summary| summary.well()) && queued.is_none_or(|summary| summary.well()))
+}
+
+/// The first part; and whether the next one is wanted.
+async fn dispatch(
+    args: &Args,
+    seed: u64,
+    more_comes: bool,
+    screen: &mut Screen,
+) -> anyhow::Result<(Summary, bool)> {
     let stage = Stage::set(args, seed).await?;
     if !args.json {
         screen.say(&stage.introduction(args, seed))?;
     }
     let generator = stage.make_calls(args, seed);
-    let seconds = args.seconds.or((!screen.is_terminal()).then_some(SECONDS));
-    stage.play(&mut screen, seconds).await?;
+    let without_end = screen.is_terminal() && !more_comes;
+    let goes_on = stage.play(screen, args.seconds.or((!without_end).then_some(SECONDS))).await?;
     let summary = stage.end(generator).await?;
-    screen.say(&if args.json { summary.json(seed) } else { summary.text(seed) })?;
-    Ok(summary.well())
+    if !args.json {
+        screen.say(&summary.text(seed))?;
+    }
+    Ok((summary, goes_on))
+}
+
+/// The second part.
+async fn wait_in_line(
+    mut stage: queue::Stage,
+    args: &Args,
+    seed: u64,
+    screen: &mut Screen,
+) -> anyhow::Result<queue::Summary> {
+    if !args.json {
+        screen.say(&format!("\n{}", stage.introduction()))?;
+    }
+    stage.play(screen, args.seconds.unwrap_or(SECONDS)).await?;
+    let summary = stage.end().await?;
+    if !args.json {
+        screen.say(&summary.text(&format!("mqs demo --queue-only --seed {seed}")))?;
+    }
+    Ok(summary)
+}
+
+fn json_of(seed: u64, dispatched: Option<&Summary>, queued: Option<&queue::Summary>) -> String {
+    let mut all = dispatched.map_or_else(|| json!({"well": true}), Summary::json);
+    if let Some(members) = all.as_object_mut() {
+        members.insert("seed".to_owned(), seed.into());
+        if let Some(queued) = queued {
+            let well = dispatched.is_none_or(Summary::well) && queued.well();
+            members.insert("well".to_owned(), well.into());
+            members.insert("queue".to_owned(), queued.json());
+        }
+    }
+    format!("{all}\n")
 }
 
 impl Stage {
@@ -170,25 +240,21 @@ Try it from another terminal, while it runs:
         })
     }
 
-    /// Follows the script, and shows what happens, until the time is over or somebody presses Ctrl-C.
-    async fn play(&self, screen: &mut Screen, seconds: Option<u64>) -> anyhow::Result<()> {
+    /// Follows the script, and shows what happens, until the time is over. False: somebody pressed Ctrl-C.
+    async fn play(&self, screen: &mut Screen, seconds: Option<u64>) -> anyhow::Result<bool> {
         let clock = Stopwatch::start();
         let mut script = Script::new(seconds);
-        let mut tick = tokio::time::interval(TICK);
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut signals = Signals::listen()?;
         let snapshot_s = seconds.map_or(3.0, |s| (s as f64 / 5.0).clamp(1.0, 10.0));
         let mut drawn_s = 0.0;
         let mut health = BTreeMap::new();
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
-                _ = tick.tick() => {}
+            if signals.within(TICK).await {
+                return Ok(false);
             }
             let elapsed_s = clock.elapsed().as_secs_f64();
             if seconds.is_some_and(|s| elapsed_s >= s as f64) {
-                return Ok(());
+                return Ok(true);
             }
             while let Some(event) = script.due(elapsed_s) {
                 self.act(event, elapsed_s, screen).await?;
@@ -304,14 +370,13 @@ impl Summary {
         text
     }
 
-    fn json(&self, seed: u64) -> String {
-        let summary = json!({
-            "well": self.well(), "seed": seed, "calls": self.calls, "answered": self.answered, "moved": self.moved,
+    fn json(&self) -> Value {
+        json!({
+            "well": self.well(), "calls": self.calls, "answered": self.answered, "moved": self.moved,
             "lost": self.lost, "refused": self.refused, "leases_left": self.leases_left, "unsettled": self.unsettled,
             "by_hand": self.by_hand, "lookup_p50_ms": self.lookup_p50_ms, "lookup_p99_ms": self.lookup_p99_ms,
             "last_loss": self.last_loss,
-        });
-        format!("{summary}\n")
+        })
     }
 }
 

@@ -32,6 +32,11 @@ impl Screen {
         self.terminal
     }
 
+    /// Whether it takes colours.
+    pub fn colours(&self) -> bool {
+        self.colours
+    }
+
     /// Text that stays.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
         self.drawn = 0;
@@ -57,6 +62,14 @@ impl Screen {
             return Ok(());
         }
         let table = self.table(nodes, stand_ins, tally);
+        self.show(&table)
+    }
+
+    /// Shows a table in the place of the one before.
+    pub fn show(&mut self, table: &str) -> io::Result<()> {
+        if self.silent {
+            return Ok(());
+        }
         if !self.terminal {
             return print(&format!("\n{table}\n"));
         }

@@ -1,6 +1,7 @@
 //! The configuration is read again: all of it is checked first, then what a running process can take over counts at once.
 
 use super::super::notify;
+use super::cell::Changed;
 use super::watchers::{Means, Watchers};
 use crate::clock::Stopwatch;
 use crate::config::{Changes, Config};
@@ -11,6 +12,7 @@ use crate::telemetry::log::Filter;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -23,13 +25,20 @@ pub struct Reloader {
     file: PathBuf,
     running: Config,
     watchers: Watchers,
+    queue: Option<Changed>,
     filter: Filter,
 }
 
 impl Reloader {
     /// `running`: what the process was started with.
-    pub fn new(file: PathBuf, running: Config, watchers: Watchers, filter: Filter) -> Reloader {
-        Reloader { file, running, watchers, filter }
+    pub fn new(
+        file: PathBuf,
+        running: Config,
+        watchers: Watchers,
+        queue: Option<Changed>,
+        filter: Filter,
+    ) -> Reloader {
+        Reloader { file, running, watchers, queue, filter }
     }
 
     /// Waits for questions until the task is dropped. One is answered at a time.
@@ -108,6 +117,9 @@ impl Reloader {
         dispatcher.change_settings(settings);
         if let Err(error) = self.filter.set(&next.log.filter) {
             warn!(%error, "the log's filter stays as it is");
+        }
+        if let Some(queue) = &self.queue {
+            queue.send_replace(Arc::new(next.clone()));
         }
         let report = report(&steps, waiting);
         self.running = next;

@@ -24,6 +24,14 @@ pub struct Figures {
     pub breakers_open: BTreeSet<String>,
     /// Open connections, by kind of listener.
     pub connections: BTreeMap<String, f64>,
+    /// The instance has a cell, and whether it leads.
+    pub leads: Option<bool>,
+    /// Calls that were joined with an agent, by queue; of a leader.
+    pub answered: BTreeMap<String, f64>,
+    /// Calls whose callers hung up before, by queue; of a leader.
+    pub abandoned: BTreeMap<String, f64>,
+    /// Nodes that the leader hears, and those that it does not.
+    pub attached: BTreeMap<String, bool>,
 }
 
 impl Figures {
@@ -43,6 +51,12 @@ impl Figures {
                     figures.breakers_open.insert(plain(&label("pool")));
                 }
                 "mqs_connections" => *figures.connections.entry(label("transport")).or_default() += value,
+                "mqs_cell_leads" => figures.leads = Some(value > 0.0),
+                "mqs_queue_answered_total" => *figures.answered.entry(label("queue")).or_default() += value,
+                "mqs_queue_ended_total" if label("reason") == "abandoned" => {
+                    *figures.abandoned.entry(label("queue")).or_default() += value;
+                }
+                "mqs_ari_attached" => _ = figures.attached.insert(label("node"), value > 0.0),
                 _ => {}
             }
         }

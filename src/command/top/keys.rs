@@ -46,6 +46,8 @@ impl Sort {
 pub struct Choice {
     /// The screen stays as it is.
     pub paused: bool,
+    /// The queues are shown, and not the pools.
+    pub queues: bool,
     /// The help is shown.
     pub help: bool,
     /// The order of the nodes.
@@ -83,6 +85,7 @@ pub fn press(choice: Choice, key: KeyEvent, reach: Reach) -> Choice {
         KeyCode::Char('q') | KeyCode::Esc => Choice { quit: true, ..choice },
         KeyCode::Char('?' | 'h') => Choice { help: !choice.help, ..choice },
         KeyCode::Char('p' | ' ') => Choice { paused: !choice.paused, ..choice },
+        KeyCode::Tab | KeyCode::Char('v') => Choice { queues: !choice.queues, scroll: 0, ..choice },
         KeyCode::Char('s') => Choice { sort: choice.sort.next(), scroll: 0, ..choice },
         KeyCode::Down | KeyCode::Char('j') => to(scroll + 1),
         KeyCode::Up | KeyCode::Char('k') => to(scroll.saturating_sub(1)),
@@ -131,6 +134,13 @@ mod tests {
             ["", "s", "ss", "sss", "ssss", "sssss"].iter().map(|keys| chars(keys).sort.as_str()).collect();
         assert_eq!(sorts, ["listed", "occupancy", "load", "zone", "state", "listed"]);
         assert_eq!(chars("jjs").scroll, 0, "another order is read from its top");
+    }
+
+    #[test]
+    fn tab_changes_the_view_and_begins_at_its_top() {
+        let there = after(chars("jj"), &[KeyCode::Tab]);
+        assert!(there.queues && there.scroll == 0);
+        assert!(!after(there, &[KeyCode::Char('v')]).queues);
     }
 
     #[test]

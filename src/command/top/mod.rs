@@ -2,9 +2,11 @@
 //!
 //! * this file: the loop, and the terminal that is always given back · [`keys`]: what the keys do
 //! * [`reading`], [`figures`]: what the instance said, and the rates between two readings
+//! * [`cell`]: queues, agents and nodes of its cell
 //! * [`history`]: the load of the last minutes
 //! * [`screen`]: drawn · [`plain`]: printed · [`words`]: what both say
 
+pub mod cell;
 pub mod figures;
 pub mod history;
 pub mod keys;
@@ -41,7 +43,7 @@ Examples:
 
 q quits, ? tells the other keys. Where standard output is not a terminal, it is as with --once.";
 
-/// Watch a running instance: nodes, zones, load, lookups, latency
+/// Watch a running instance: nodes, zones, load, lookups, latency; queues and agents
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -1,5 +1,6 @@
 //! What the instance said at one moment, and what that means since the moment before.
 
+use super::cell::{CellAnswers, CellReading};
 use super::figures::{Figures, Rates};
 use crate::command::client::Instance;
 use crate::command::condition::Told;
@@ -31,6 +32,9 @@ pub struct Reading {
     pub breakers_open: std::collections::BTreeSet<String>,
     /// Connections that are open, by kind of listener.
     pub connections: std::collections::BTreeMap<String, f64>,
+    /// What there is of its cell; nothing where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell: Option<CellReading>,
     /// What happened since the reading before.
     pub rates: Rates,
     /// There was no reading before, so the rates are those since the instance's start.
@@ -87,6 +91,7 @@ pub struct Answers {
     nodes: Vec<NodeInfo>,
     pools: Vec<String>,
     figures: Figures,
+    cell: Option<CellAnswers>,
 }
 
 impl Answers {
@@ -98,20 +103,30 @@ impl Answers {
         let pools: Vec<PoolName> = instance.get("/v1/pools").await?;
         let nodes: Vec<NodeInfo> = instance.get("/v1/nodes").await?;
         let metrics = instance.ask(Method::GET, "/metrics", None).await?;
+        let figures = Figures::read(&String::from_utf8_lossy(&metrics));
+        let cell = match figures.leads {
+            Some(_) => Some(CellAnswers::ask(instance).await),
+            None => None,
+        };
         Ok(Answers {
             nodes: nodes.into_iter().map(harmless).collect(),
             pools: pools.into_iter().map(|pool| plain(&pool.name)).collect(),
-            figures: Figures::read(&String::from_utf8_lossy(&metrics)),
+            figures,
+            cell,
         })
     }
 
     /// Makes a reading of the answers. `now` is read from this process' clock, `wall` from the host's.
     pub fn since(self, before: Option<&Reading>, now: Duration, wall: EpochMs) -> Reading {
-        let Answers { nodes, pools, figures } = self;
+        let Answers { nodes, pools, figures, cell } = self;
         let pools = pools.into_iter().map(|pool| totals(pool, &nodes)).collect();
         // Exact for any date of our time.
         let up_s = figures.started_s.map(|start| (wall.0 as f64 / 1000.0 - start).max(0.0));
         let before = before.filter(|before| figures.follow(&before.figures));
+        let cell = cell.map(|cell| {
+            let last = before.and_then(|before| before.cell.as_ref());
+            cell.since(last, &figures, now)
+        });
         let rates = match before {
             Some(before) => Rates::between(&before.figures, &figures, now.saturating_sub(before.at)),
             None => {
@@ -127,6 +142,7 @@ impl Answers {
             pools,
             breakers_open: figures.breakers_open.clone(),
             connections: figures.connections.clone(),
+            cell,
             figures,
             rates,
             since_start: before.is_none(),
@@ -136,7 +152,12 @@ impl Answers {
 
     #[cfg(test)]
     pub(super) fn of(nodes: Vec<NodeInfo>, pools: &[&str], figures: Figures) -> Answers {
-        Answers { nodes, pools: pools.iter().map(ToString::to_string).collect(), figures }
+        Answers { nodes, pools: pools.iter().map(ToString::to_string).collect(), figures, cell: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with(self, cell: CellAnswers) -> Answers {
+        Answers { cell: Some(cell), ..self }
     }
 }
 

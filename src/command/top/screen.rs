@@ -1,4 +1,6 @@
-//! The live view, drawn.
+//! The live view, drawn; [`queues`]: the other one, of a cell.
+
+mod queues;
 
 use super::history::{CELLS, History, Of};
 use super::keys::{Choice, Reach, Sort};
@@ -49,8 +51,20 @@ pub struct Gone {
     pub since: Duration,
 }
 
-/// Draws it, and says how far the list of nodes can be scrolled.
+/// Draws it, and says how far the list of nodes, or of agents, can be scrolled.
 pub fn draw(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) -> Reach {
+    let cell = state.last.as_ref().and_then(|last| last.cell.as_ref());
+    let reach = match cell.filter(|_| choice.queues) {
+        Some(cell) => queues::draw(frame, state, cell, choice, now),
+        None => draw_pools(frame, state, choice, now),
+    };
+    if choice.help {
+        draw_help(frame);
+    }
+    reach
+}
+
+fn draw_pools(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) -> Reach {
     let totals_of = state.last.as_ref().map_or_else(Vec::new, |last| lines_of(&last.pools));
     let total_lines = totals_of.len().min(TOTALS_MAX) + 1 + usize::from(totals_of.len() > TOTALS_MAX);
     let reasons = state.last.as_ref().map_or_else(Vec::new, reasons);
@@ -79,9 +93,6 @@ pub fn draw(frame: &mut Frame, state: &State, choice: &Choice, now: Duration) ->
         frame.render_widget(Paragraph::new(reasons), why);
     }
     frame.render_widget(footer_line(state, choice, reach), footer);
-    if choice.help {
-        draw_help(frame);
-    }
     reach
 }
 
@@ -303,14 +314,20 @@ fn footer_line(state: &State, choice: &Choice, reach: Reach) -> Paragraph<'stati
         more => format!("; {} above, {} below", choice.scroll.min(more), more - choice.scroll.min(more)),
     };
     let every = state.interval.as_secs_f64();
-    let sort = choice.sort.as_str();
-    let said = format!("q quit  p pause  s sort: {sort}  ↑↓ scroll  ? help    every {every} s{hidden}");
+    let cell = state.last.as_ref().is_some_and(|last| last.cell.is_some());
+    let keys = match (cell, choice.queues) {
+        (true, true) => "Tab pools".to_owned(),
+        (true, false) => format!("s sort: {}  Tab queues", choice.sort.as_str()),
+        (false, _) => format!("s sort: {}", choice.sort.as_str()),
+    };
+    let said = format!("q quit  p pause  {keys}  ↑↓ scroll  ? help    every {every} s{hidden}");
     Paragraph::new(Line::from(dim(said)))
 }
 
 const HELP: &str = "\
 q, Esc, Ctrl-C   quit
 p, Space         pause, go on
+Tab, v           queues and agents, or pools and nodes
 s                sort: listed, occupancy, load, zone, state
 ↑ ↓, k j         scroll a line
 PgUp PgDn        scroll a page

@@ -1,8 +1,9 @@
 //! The lines that the live view and the plain table have in common.
 
+use super::cell::CellReading;
 use super::figures::Latency;
 use super::reading::{Reading, ago};
-use crate::command::output::percent;
+use crate::command::output::{Look, percent};
 
 /// Results in the order in which people look for them.
 const RESULTS: [&str; 3] = ["routed", "repeat", "degraded"];
@@ -50,6 +51,29 @@ pub fn connections(reading: &Reading) -> String {
     let parts: Vec<String> =
         reading.connections.iter().map(|(transport, open)| format!("{transport} {open:.0}")).collect();
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
+}
+
+/// Who leads the cell.
+pub fn cell(cell: &CellReading) -> String {
+    match (&cell.problem, &cell.leader) {
+        (Some(problem), _) => format!("cell: {problem}"),
+        (None, Some(leader)) => format!("cell {}: {leader} leads", cell.id),
+        (None, None) => format!("cell {}: nobody leads", cell.id),
+    }
+}
+
+/// Whether the leader hears a node; nothing where this instance does not lead.
+pub fn ari(attached: Option<bool>) -> (&'static str, Look) {
+    match attached {
+        Some(true) => ("attached", Look::Green),
+        Some(false) => ("away", Look::Red),
+        None => ("-", Look::Dim),
+    }
+}
+
+/// So many a minute.
+pub fn a_minute(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), number)
 }
 
 /// Which time the rates are about.

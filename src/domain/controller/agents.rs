@@ -1,14 +1,15 @@
-//! Agents: who may be asked, what they and others ask for, what follows a call, and what is laid down for them.
+//! Agents: who may be asked, what they and others ask for, and what follows a call.
 
-use super::book::HeldAgent;
-use super::io::{Command, Registered, Said, What};
-use super::{BUSY_REST_MS, Controller, FENCED_REST_MS, Timer, UNREACHABLE_REST_MS};
-use crate::domain::agent::{Agent, AgentState, Contact, Then};
+use super::book::{HeldAgent, Present};
+use super::io::{Command, Registered};
+use super::told::{Said, What};
+use super::{BUSY_REST_MS, Controller, FENCED_REST_MS, Timer, UNREACHABLE_REST_MS, own};
+use crate::domain::agent::{AgentState, Contact, Then};
 use crate::domain::call::{Call, Stage, TreatedFor};
 use crate::domain::id::{AgentId, CallId, QueueId, TreatmentId};
 use crate::domain::matching::{Priority, ReadyAgent};
-use crate::domain::offer::{Offer, OfferEnd, OfferStage};
-use crate::domain::queue::{Presence, Setup};
+use crate::domain::offer::{Offer, OfferEnd};
+use crate::domain::queue::Presence;
 use crate::domain::time::EpochMs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ impl Controller {
     /// Brings an agent into another state; the queues and the matching follow.
     pub(super) fn set_agent(&mut self, id: &AgentId, state: AgentState, now: EpochMs) {
         let Some(held) = self.book.agent_mut(id) else { return };
-        let word = state.as_str();
-        let told = held.agent.state.as_str() != word;
+        let before = held.agent.word();
         held.agent.state = state;
-        if told {
+        let word = held.agent.word();
+        if word != before {
             self.book.tell(now, What::Agent { agent: id.clone(), state: word });
         }
         self.count(id, now);
@@ -37,6 +38,10 @@ impl Controller {
         let AgentState::Ready { rests_until } = held.agent.state else { return };
         if rests_until > now {
             self.set_timer(rests_until, Timer::Agent(id.clone()));
+            return;
+        }
+        if let Some(until) = own::believed_until(&held.agent, self.setup.own_call_max_ms) {
+            self.set_timer(until, Timer::Agent(id.clone()));
             return;
         }
         let Some(rules) = self.setup.agents.get(id) else { return };
@@ -55,26 +60,38 @@ impl Controller {
     }
 
     /// Counts the agent where it is a member; the last one who leaves may empty a queue.
-    fn count(&mut self, id: &AgentId, now: EpochMs) {
-        let Some(held) = self.book.agents.get_mut(id) else { return };
+    pub(super) fn count(&mut self, id: &AgentId, now: EpochMs) {
+        let Some(held) = self.book.agents.get(id) else { return };
         let state = &held.agent.state;
         let counted = (state.is_logged_in(), state.is_unpaused());
+        let queues = self.count_as(id, counted);
+        queues.iter().for_each(|queue| self.leave_if_empty(queue, now));
+    }
+
+    /// Counts the agent so; gives the queues in which that changes something.
+    pub(super) fn count_as(&mut self, id: &AgentId, counted: (bool, bool)) -> Vec<QueueId> {
+        let Some(held) = self.book.agents.get_mut(id) else { return Vec::new() };
         let before = std::mem::replace(&mut held.counted, counted);
-        if before == counted {
-            return;
-        }
-        let queues: Vec<QueueId> = self
-            .setup
-            .agents
-            .get(id)
-            .map(|rules| rules.memberships.keys().cloned().collect())
-            .unwrap_or_default();
-        for queue in &queues {
+        let Some(rules) = self.setup.agents.get(id).filter(|_| before != counted) else { return Vec::new() };
+        for queue in rules.memberships.keys() {
             let present = self.present.entry(queue.clone()).or_default();
             present.logged_in = present.logged_in + usize::from(counted.0) - usize::from(before.0);
             present.unpaused = present.unpaused + usize::from(counted.1) - usize::from(before.1);
+            if *present == Present::default() {
+                self.present.remove(queue);
+            }
         }
-        queues.iter().for_each(|queue| self.leave_if_empty(queue, now));
+        rules.memberships.keys().cloned().collect()
+    }
+
+    /// Nobody speaks of the agent any more, and no leg claims them.
+    pub(super) fn forget_agent(&mut self, id: &AgentId, now: EpochMs) {
+        self.matcher.forget(id);
+        let Some(held) = self.book.remove_agent(id) else { return };
+        let gone = AgentState::Offline.as_str();
+        if held.agent.word() != gone {
+            self.book.tell(now, What::Agent { agent: id.clone(), state: gone });
+        }
     }
 
     /// Whether those are there whom a queue wants to be there.
@@ -124,25 +141,17 @@ impl Controller {
         };
         if let Some(other) = other {
             // A leg that nobody knew of when this one was made, because the store had forgotten it.
-            let claim = other.id.clone();
-            let state = match other.stage {
-                OfferStage::Joined { .. } => AgentState::Talking { offer: claim, then },
-                OfferStage::Making
-                | OfferStage::Ringing { .. }
-                | OfferStage::Connecting { .. }
-                | OfferStage::Ending { .. } => AgentState::Offered { offer: claim, then },
-            };
-            self.set_agent(id, state, now);
+            self.set_agent(id, other.claim(then), now);
             return;
         }
         if held.leaving {
-            self.matcher.unready(id);
-            self.book.remove_agent(id);
+            self.forget_agent(id, now);
             return;
         }
         let missed = match why {
             OfferEnd::NoAnswer | OfferEnd::Refused => true,
             OfferEnd::Taken
+            | OfferEnd::Transferred
             | OfferEnd::Busy
             | OfferEnd::Unregistered
             | OfferEnd::Unreachable
@@ -153,7 +162,8 @@ impl Controller {
             | OfferEnd::Lost => false,
         };
         held.agent.misses += u32::from(missed);
-        if why == OfferEnd::Taken {
+        let talked = matches!(why, OfferEnd::Taken | OfferEnd::Transferred);
+        if talked {
             held.agent.idle_since = now;
         }
         if why == OfferEnd::Unregistered {
@@ -165,6 +175,7 @@ impl Controller {
             OfferEnd::Unreachable => UNREACHABLE_REST_MS,
             OfferEnd::Fenced => FENCED_REST_MS,
             OfferEnd::Taken
+            | OfferEnd::Transferred
             | OfferEnd::NoAnswer
             | OfferEnd::Refused
             | OfferEnd::Unregistered
@@ -180,7 +191,7 @@ impl Controller {
             Then::Ready if missed && misses_max > 0 && misses >= misses_max => {
                 AgentState::Paused { reason: Arc::from(MISSED) }
             }
-            Then::Ready if why == OfferEnd::Taken => {
+            Then::Ready if talked => {
                 let until = now + self.wrap_up_ms(id, &offer.queue);
                 if until > now {
                     self.set_timer(until, Timer::Agent(id.clone()));
@@ -199,8 +210,9 @@ impl Controller {
         own.or_else(|| self.setup.queues.get(queue).map(|rules| rules.wrap_up_ms)).unwrap_or(0)
     }
 
-    /// Wrap-up or rest may be over.
+    /// Wrap-up or rest may be over, or an own call be too old to be believed in.
     pub(super) fn agent_due(&mut self, id: &AgentId, now: EpochMs) {
+        self.own_calls_due(id, now);
         let Some(held) = self.book.agents.get(id) else { return };
         match held.agent.state {
             AgentState::WrapUp { until } if until <= now => {
@@ -252,6 +264,21 @@ impl Controller {
             }
             Command::Pause(agent, reason) => self.pause(&agent, reason, now),
             Command::Resume(agent) => self.resume(&agent, now),
+            Command::TogglePause(agent, reason) => {
+                match self.book.agents.get(&agent).map(|a| a.agent.state.is_unpaused()) {
+                    Some(true) => self.pause(&agent, reason, now),
+                    Some(false) => self.resume(&agent, now),
+                    None => Said::NoAgent,
+                }
+            }
+            Command::SetAgent(agent, rules) => self.set_agent_rules(agent, *rules, now),
+            Command::RemoveAgent(agent) => self.drop_agent_rules(&agent, now),
+            Command::SetQueue(queue, rules) => self.set_queue_rules(queue, *rules, now),
+            Command::RemoveQueue(queue) => self.drop_queue_rules(&queue, now),
+            // Nobody waits to be told what came of these.
+            Command::OwnCallBegan { aor, call, proxy } => return self.own_call_began(&aor, call, proxy, now),
+            Command::OwnCallEnded { aor, call } => return self.own_call_ended(&aor, &call, now),
+            Command::OwnCallsLost(proxy) => return self.own_calls_lost(&proxy, now),
             Command::Move(call, queue) => self.move_to(&call, queue, now),
             Command::Prioritize(call, priority) => self.prioritize(&call, priority, now),
             Command::Withdraw(call, treatment) => self.withdraw(&call, treatment, now),
@@ -414,80 +441,6 @@ impl Controller {
         }
         self.treat_by(id, Some(treatment), TreatedFor::Asked, now);
         Said::Done
-    }
-
-    /// What is laid down is this now: agents come and go, calls of queues that are gone are treated.
-    pub(super) fn set_setup(&mut self, setup: Arc<Setup>, now: EpochMs) {
-        let old = std::mem::replace(&mut self.setup, setup);
-        let setup = self.setup.clone();
-        self.agent_of = setup.agents.iter().map(|(id, rules)| (rules.aor.clone(), id.clone())).collect();
-        for queue in old.queues.keys().filter(|queue| !setup.queues.contains_key(*queue)) {
-            self.matcher.remove_queue(queue);
-        }
-        for (queue, rules) in &setup.queues {
-            if old.queues.get(queue).is_none_or(|before| before.matching != rules.matching) {
-                self.matcher.set_queue(queue, rules.matching.clone(), now);
-            }
-        }
-        let gone: Vec<AgentId> =
-            self.book.agents.keys().filter(|id| !setup.agents.contains_key(*id)).cloned().collect();
-        for id in gone {
-            self.matcher.unready(&id);
-            match self.book.agents.get_mut(&id) {
-                Some(held) if held.agent.state.claim().is_some() => held.leaving = true,
-                Some(_) | None => _ = self.book.remove_agent(&id),
-            }
-        }
-        for id in setup.agents.keys() {
-            match self.book.agents.get_mut(id) {
-                Some(held) => held.leaving = false,
-                None => self.book.add_agent(Agent {
-                    id: id.clone(),
-                    state: AgentState::Offline,
-                    taken: BTreeMap::new(),
-                    misses: 0,
-                    idle_since: now,
-                }),
-            }
-        }
-        self.recount(now);
-        let calls: Vec<CallId> = self.book.calls.keys().cloned().collect();
-        for id in calls {
-            let Some(held) = self.book.calls.get(&id) else { continue };
-            let call = &held.call;
-            if !call.stage.is_in_line() {
-                continue;
-            }
-            match setup.queues.get(&call.queue) {
-                None if self.listed.contains(&call.channel.node) => self.treat(&id, TreatedFor::NoQueue, now),
-                None => {}
-                Some(rules) => {
-                    let until = call.joined + rules.wait_max_ms;
-                    let changed = old.queues.get(&call.queue).is_none_or(|before| before != rules);
-                    if changed {
-                        self.set_timer(until, Timer::Call(id.clone()));
-                        self.seek(&id, now);
-                    }
-                }
-            }
-        }
-        setup.queues.keys().for_each(|queue| self.leave_if_empty(queue, now));
-    }
-
-    /// Counts everybody anew, and lets the matching know them as they are laid down now.
-    pub(super) fn recount(&mut self, now: EpochMs) {
-        self.present.clear();
-        for (id, held) in &mut self.book.agents {
-            let state = &held.agent.state;
-            held.counted = (state.is_logged_in(), state.is_unpaused());
-            for queue in self.setup.agents.get(id).into_iter().flat_map(|rules| rules.memberships.keys()) {
-                let present = self.present.entry(queue.clone()).or_default();
-                present.logged_in += usize::from(held.counted.0);
-                present.unpaused += usize::from(held.counted.1);
-            }
-        }
-        let agents: Vec<AgentId> = self.setup.agents.keys().cloned().collect();
-        agents.iter().for_each(|id| self.seek_for(id, now));
     }
 }
 

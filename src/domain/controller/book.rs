@@ -1,7 +1,8 @@
 //! What the controller knows, and what has changed of it since it was last told to the store.
 
-use super::io::{Change, Effect, Event, Output, What};
-use crate::domain::agent::{Agent, Contact};
+use super::io::{Change, Effect, Output};
+use super::told::{Event, What};
+use crate::domain::agent::{Agent, Contact, OwnCallId};
 use crate::domain::call::{Call, Channel, Stage};
 use crate::domain::id::{AgentId, CallId, ChannelId, OfferId, QueueId};
 use crate::domain::matching::Priority;
@@ -17,6 +18,18 @@ pub(super) struct HeldCall {
     pub seen: EpochMs,
     /// What was asked to end it is asked again at that time.
     pub again: EpochMs,
+    /// The offer to whom the agent passes the caller on. A later leader sees it by its stage: there is one that rings beside the one
+    /// by which the two talk.
+    pub transfer: Option<OfferId>,
+    /// The leg of the agent who has passed the caller on to a place outside: its phone is told when the caller has left. A later
+    /// leader does not know, and hangs it up.
+    pub passed_by: Option<Channel>,
+    /// It was brought from one agent to another, for whom it has not waited. A later leader does not know.
+    pub passed: bool,
+    /// It takes the place of another call with an agent, and is not joined yet. A later leader joins the two if the store says so.
+    pub replaces: bool,
+    /// Its node did not do all that was asked for the caller who waits. A later leader does not know, and goes by the note.
+    pub neglected: bool,
     /// Where the store's list has it.
     placed: Option<(QueueId, Priority, EpochMs)>,
 }
@@ -57,6 +70,8 @@ pub(super) struct HeldAgent {
     pub leaving: bool,
     /// Logged in, and not paused, as the queues have counted it.
     pub counted: (bool, bool),
+    /// Own calls that have ended of late, the latest last: one that is told to begin behind its end does not begin.
+    pub ended: VecDeque<(OwnCallId, EpochMs)>,
 }
 
 /// Who of a queue's agents is there.
@@ -86,12 +101,29 @@ pub(super) struct Book {
     out: VecDeque<Output>,
 }
 
+impl HeldCall {
+    fn new(call: Call, seen: EpochMs) -> HeldCall {
+        HeldCall {
+            call,
+            seen,
+            again: EpochMs(0),
+            transfer: None,
+            passed_by: None,
+            passed: false,
+            replaces: false,
+            neglected: false,
+            placed: None,
+        }
+    }
+}
+
 impl Book {
     /// Remembers a call; it is told to the store.
     pub fn add_call(&mut self, call: Call, seen: EpochMs) {
         let id = call.id.clone();
         self.by_channel.insert(call.channel.id.clone(), id.clone());
-        self.calls.insert(id.clone(), HeldCall { call, seen, again: EpochMs(0), placed: None });
+        let held = HeldCall::new(call, seen);
+        self.calls.insert(id.clone(), held);
         self.changed_calls.insert(id);
     }
 
@@ -102,7 +134,8 @@ impl Book {
             self.lines.entry(call.queue.clone()).or_default().insert(call.id.clone());
         }
         self.by_channel.insert(call.channel.id.clone(), call.id.clone());
-        self.calls.insert(call.id.clone(), HeldCall { call, seen: EpochMs(0), again: EpochMs(0), placed });
+        let held = HeldCall { placed, ..HeldCall::new(call, EpochMs(0)) };
+        self.calls.insert(held.call.id.clone(), held);
     }
 
     /// A call to be changed; it is told to the store.
@@ -116,32 +149,32 @@ impl Book {
     pub fn set_stage(&mut self, id: &CallId, stage: Stage) {
         let Some(held) = self.calls.get_mut(id) else { return };
         held.call.stage = stage;
-        let line = self.lines.entry(held.call.queue.clone()).or_default();
-        if held.call.stage.is_in_line() {
-            line.insert(id.clone());
-        } else {
-            line.remove(id);
-        }
         self.changed_calls.insert(id.clone());
+        if held.call.stage.is_in_line() {
+            self.lines.entry(held.call.queue.clone()).or_default().insert(id.clone());
+        } else {
+            self.leave_line(id);
+        }
     }
 
     /// Takes a call out of the line that it stands in, to give it another one.
     pub fn leave_line(&mut self, id: &CallId) {
         let Some(held) = self.calls.get(id) else { return };
-        if let Some(line) = self.lines.get_mut(&held.call.queue) {
-            line.remove(id);
+        let Some(line) = self.lines.get_mut(&held.call.queue) else { return };
+        line.remove(id);
+        // A line is named by whoever calls: of names that nobody stands by any more nothing is to stay.
+        if line.is_empty() {
+            self.lines.remove(&held.call.queue);
         }
     }
 
     /// Forgets a call.
     pub fn remove_call(&mut self, id: &CallId) -> Option<Call> {
+        self.leave_line(id);
         let held = self.calls.remove(id)?;
         self.by_channel.remove(&held.call.channel.id);
         if let Some((queue, ..)) = held.placed {
             self.out.push_back(Output::Change(Change::Leave { queue, call: id.clone() }));
-        }
-        if let Some(line) = self.lines.get_mut(&held.call.queue) {
-            line.remove(id);
         }
         self.changed_calls.insert(id.clone());
         Some(held.call)
@@ -196,6 +229,7 @@ impl Book {
             round: 0,
             leaving: false,
             counted: (false, false),
+            ended: VecDeque::new(),
         };
         self.agents.insert(held.agent.id.clone(), held);
     }
@@ -235,6 +269,7 @@ impl Book {
                         OfferStage::Ending { .. } => Token::Revoked,
                         OfferStage::Making
                         | OfferStage::Ringing { .. }
+                        | OfferStage::Announcing { .. }
                         | OfferStage::Connecting { .. }
                         | OfferStage::Joined { .. } => Token::Issued,
                     };
@@ -316,6 +351,11 @@ impl Book {
             }
         }
         all
+    }
+
+    /// Something else that has changed.
+    pub fn note(&mut self, change: Change) {
+        self.out.push_back(Output::Change(change));
     }
 
     /// The next output.

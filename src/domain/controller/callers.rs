@@ -1,14 +1,26 @@
 //! Callers: who is let in, what becomes of a call that no agent takes, and the caller's end.
 
-use super::io::{Attend, Effect, SeenCaller, What};
+use super::io::{Attend, Effect, Outcome, SeenCaller};
+use super::told::What;
 use super::{AGAIN_MS, Controller, Timer};
 use crate::domain::call::{Call, Channel, DoneReason, Stage, TreatedFor};
 use crate::domain::id::{CallId, QueueId, TreatmentId};
 use crate::domain::matching::WaitingCall;
 use crate::domain::offer::OfferEnd;
-use crate::domain::queue::{Answering, CAUSE_NO_WAY_OUT, CAUSE_NORMAL, HOPS_MAX, Presence, Treatment};
+use crate::domain::queue::{
+    Answering, CAUSE_NO_WAY_OUT, CAUSE_NORMAL, HOPS_MAX, Presence, QueueRules, Treatment,
+};
 use crate::domain::time::EpochMs;
 use std::collections::BTreeMap;
+
+/// A node ends a wait so much later than a leader would have, in ms: one that has to be found first is there by then.
+const NODE_WAITS_MS: u64 = 60_000;
+
+/// When a node ends a wait by itself, in ms: a phone that rings when it is over is let ring, and its agent is announced the call.
+fn node_ends_after(rules: &QueueRules) -> u64 {
+    let rings_ms = rules.ring_ms + rules.agent_announce_max_ms;
+    rules.wait_max_ms.saturating_add(rings_ms + NODE_WAITS_MS)
+}
 
 impl Controller {
     /// A channel has entered the application.
@@ -33,8 +45,7 @@ impl Controller {
             identity: seen.identity,
             queue,
             priority: seen.priority,
-            // A node's note may be of a clock that ran ahead.
-            enqueued: seen.enqueued.unwrap_or(now).min(now),
+            enqueued: self.place(seen.enqueued, now),
             joined: now,
             wishes: seen.wishes,
             tries: 0,
@@ -47,6 +58,16 @@ impl Controller {
         Some((id, seen.queue))
     }
 
+    /// The time that a caller stands in line by: that of the note, or now. Time may stand still while callers come, and a node's note may
+    /// be of a clock that ran ahead: who comes later stands behind all the same.
+    fn place(&mut self, noted: Option<EpochMs>, now: EpochMs) -> EpochMs {
+        if let Some(noted) = noted.filter(|noted| *noted <= now) {
+            return noted;
+        }
+        self.placed = now.max(self.placed + 1);
+        self.placed
+    }
+
     /// The channel of a known call was seen. What it should have on it and has not, it is given.
     pub(super) fn still_there(&mut self, id: &CallId, seen: &SeenCaller, now: EpochMs) {
         let Some(held) = self.book.calls.get_mut(id) else { return };
@@ -55,8 +76,16 @@ impl Controller {
         let noted = seen.enqueued == Some(call.enqueued)
             && seen.priority == call.priority
             && seen.queue.as_ref() == Some(&call.queue);
-        if call.stage.is_in_line() && !noted {
+        if call.stage.is_in_line() && (!noted || held.neglected) {
             self.attend(id);
+        }
+    }
+
+    /// A node was asked to care for a caller. If it did not, the note may be one of before all the same: the next listing asks again.
+    pub(super) fn attended(&mut self, channel: &Channel, outcome: &Outcome) {
+        let Some(id) = self.book.call_at(channel) else { return };
+        if let Some(held) = self.book.calls.get_mut(&id) {
+            held.neglected = *outcome != Outcome::Done;
         }
     }
 
@@ -124,6 +153,7 @@ impl Controller {
             enqueued: call.enqueued,
             answering: rules.map_or(Answering::Entry, |rules| rules.answering),
             music: rules.map(|rules| rules.music.clone()).unwrap_or_default(),
+            ends_after_ms: rules.map_or_else(|| node_ends_after(&QueueRules::default()), node_ends_after),
         };
         self.book.act(Effect::Attend(attend));
     }
@@ -132,8 +162,22 @@ impl Controller {
     pub(super) fn treat(&mut self, id: &CallId, why: TreatedFor, now: EpochMs) {
         let Some(held) = self.book.calls.get(id) else { return };
         let rules = self.setup.queues.get(&held.call.queue);
-        let named = rules.and_then(|rules| rules.ends.get(&why)).or(self.setup.last_resort.as_ref()).cloned();
-        self.treat_by(id, named, why, now);
+        let named = rules.and_then(|rules| rules.ends.get(&why)).cloned();
+        self.treat_by(id, self.or_last_resort(named), why, now);
+    }
+
+    /// The call's queue was taken away while it waited.
+    pub(super) fn treat_stranded(&mut self, id: &CallId, now: EpochMs) {
+        let Some(held) = self.book.calls.get(id) else { return };
+        let named = self.gone_queues.get(&held.call.queue).cloned();
+        self.treat_by(id, self.or_last_resort(named), TreatedFor::NoQueue, now);
+    }
+
+    /// A treatment that is laid down no longer is none.
+    fn or_last_resort(&self, named: Option<TreatmentId>) -> Option<TreatmentId> {
+        named
+            .filter(|name| self.setup.treatments.contains_key(name))
+            .or_else(|| self.setup.last_resort.clone())
     }
 
     /// The call goes to this treatment.
@@ -148,12 +192,13 @@ impl Controller {
         self.matcher.leave(id);
         let Some(held) = self.book.calls.get(id) else { return };
         let known = named.filter(|name| self.setup.treatments.contains_key(name));
-        self.book.tell(now, What::Treated { call: held.call.id.clone(), treatment: known.clone(), why });
+        let (call, queue) = (held.call.id.clone(), held.call.queue.clone());
+        self.book.tell(now, What::Treated { call, queue, treatment: known.clone(), why });
         let treatment = known.as_ref().and_then(|name| self.setup.treatments.get(name)).cloned();
         match (treatment, known) {
             (Some(Treatment::Overflow(queue)), _) => self.overflow(id, queue, now),
             (Some(Treatment::Dialplan { .. } | Treatment::HangUp { .. }), Some(treatment)) => {
-                self.book.set_stage(id, Stage::Treated { treatment, why });
+                self.book.set_stage(id, Stage::Treated { treatment, why, extension: None });
                 self.usher(id, now);
             }
             (Some(Treatment::Dialplan { .. } | Treatment::HangUp { .. }) | None, _) => {
@@ -196,18 +241,23 @@ impl Controller {
     }
 
     /// Asks the node to send the caller to the treatment, until it is seen to have left.
-    fn usher(&mut self, id: &CallId, now: EpochMs) {
+    pub(super) fn usher(&mut self, id: &CallId, now: EpochMs) {
         let Some(held) = self.book.calls.get(id) else { return };
         let channel = held.call.channel.clone();
         let effect = match &held.call.stage {
-            Stage::Treated { treatment, .. } => match self.setup.treatments.get(treatment) {
-                Some(Treatment::Dialplan { context, extension }) => {
-                    Effect::Continue { channel, context: context.clone(), extension: extension.clone() }
+            Stage::Treated { treatment, extension: other, .. } => {
+                match self.setup.treatments.get(treatment) {
+                    Some(Treatment::Dialplan { context, extension }) => {
+                        let extension = other.as_ref().unwrap_or(extension).clone();
+                        Effect::Continue { channel, context: context.clone(), extension }
+                    }
+                    Some(Treatment::HangUp { cause }) => Effect::HangUp { channel, cause: *cause },
+                    // It was there when the call was sent to it, and the setup has changed since.
+                    Some(Treatment::Overflow(_)) | None => {
+                        Effect::HangUp { channel, cause: CAUSE_NO_WAY_OUT }
+                    }
                 }
-                Some(Treatment::HangUp { cause }) => Effect::HangUp { channel, cause: *cause },
-                // It was there when the call was sent to it, and the setup has changed since.
-                Some(Treatment::Overflow(_)) | None => Effect::HangUp { channel, cause: CAUSE_NO_WAY_OUT },
-            },
+            }
             Stage::Ending { cause, .. } => Effect::HangUp { channel, cause: *cause },
             Stage::Waiting | Stage::Offered { .. } | Stage::Connecting { .. } | Stage::Connected { .. } => {
                 return;
@@ -231,7 +281,7 @@ impl Controller {
                 // A phone that rings by now is let ring: the caller is nearly there.
                 let rings = held.call.stage != Stage::Waiting;
                 if longest.is_none() && !rings {
-                    self.treat(id, TreatedFor::NoQueue, now);
+                    self.treat_stranded(id, now);
                 } else if until <= now && !rings {
                     self.treat(id, TreatedFor::LongestWait, now);
                 }
@@ -266,6 +316,7 @@ impl Controller {
         };
         self.withdraw_offers(id, OfferEnd::Withdrawn, now);
         self.matcher.leave(id);
+        self.tell_who_passed(id);
         if let Some(call) = self.book.remove_call(id) {
             self.book.tell(now, What::Done { call: call.id, queue: call.queue, reason });
         }

@@ -1,11 +1,12 @@
-//! What the controller is told, and what it asks for.
+//! What the controller is told, and what it asks for; what it tells: [`super::told`].
 
-use crate::domain::agent::Agent;
-use crate::domain::call::{Call, Channel, DoneReason, Identity, TreatedFor};
-use crate::domain::id::{AgentId, CallId, NodeId, OfferId, ProxyId, QueueId, TreatmentId};
+use super::told::Event;
+use crate::domain::agent::{Agent, AgentRules, OwnCallId};
+use crate::domain::call::{Call, Channel, Identity};
+use crate::domain::id::{AgentId, CallId, ChannelId, NodeId, OfferId, ProxyId, QueueId, TreatmentId};
 use crate::domain::matching::{Priority, Skills};
-use crate::domain::offer::{Offer, OfferEnd};
-use crate::domain::queue::{Answering, Setup};
+use crate::domain::offer::Offer;
+use crate::domain::queue::{Answering, QueueRules, Setup};
 use crate::domain::time::EpochMs;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub enum Input {
         /// The leg.
         leg: Channel,
     },
+    /// An agent passes the caller on.
+    Transfer(Transfer),
     /// The leg of an offer is gone.
     LegEnded {
         /// The leg.
@@ -43,6 +46,8 @@ pub enum Input {
     },
     /// An effect that waited for its commit was not carried out, and never will be.
     Unsent(Effect),
+    /// What was announced on the leg of an offer is over.
+    Announced(OfferId),
     /// What a node has, as it said itself.
     Listing(Listing),
     /// A node is not heard any more. What is known of it stays as it is; nothing is asked of it.
@@ -82,6 +87,46 @@ pub struct SeenCaller {
     pub wishes: Skills,
     /// When it began to wait, if that was noted on the channel.
     pub enqueued: Option<EpochMs>,
+}
+
+/// An agent passes the caller on: a REFER on the leg of an offer (RFC 3515).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The offer.
+    pub offer: OfferId,
+    /// Its leg.
+    pub leg: Channel,
+    /// Where the caller is to be.
+    pub to: To,
+}
+
+/// Where a caller is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Where this leads to: blind.
+    Dialled(Box<str>),
+    /// Where the channel is with which the agent has called there before, on the same node (RFC 3891).
+    Place {
+        /// That channel.
+        of: ChannelId,
+        /// Whom it talks to, where no queue has joined the two.
+        with: Option<ChannelId>,
+    },
+    /// Where the agent has called by another way: nothing that could be taken over.
+    Elsewhere,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Somebody is being called.
+    Rings,
+    /// The caller is where they were to be: the agent's phone hangs up.
+    Answered,
+    /// Nobody is there; the agent has the caller still.
+    Unavailable,
+    /// It cannot be; the agent has the caller still.
+    Declined,
 }
 
 /// How a leg ended, by its node's word.
@@ -181,6 +226,34 @@ pub enum Command {
     Pause(AgentId, Arc<str>),
     /// The agent wants calls again.
     Resume(AgentId),
+    /// Pause, with this reason, or Resume, whichever it is not: from a phone's key.
+    TogglePause(AgentId, Arc<str>),
+    /// The agent is as this, until somebody says otherwise: one that the configuration does not name.
+    SetAgent(AgentId, Box<AgentRules>),
+    /// There is no such agent any more; one who is in a call ends it first.
+    RemoveAgent(AgentId),
+    /// The queue is as this, until somebody says otherwise: one that the configuration does not name.
+    SetQueue(QueueId, Box<QueueRules>),
+    /// There is no such queue any more; the calls in it are treated.
+    RemoveQueue(QueueId),
+    /// A phone has a call that no offer brought.
+    OwnCallBegan {
+        /// Whose: the address-of-record.
+        aor: Arc<str>,
+        /// The call.
+        call: OwnCallId,
+        /// The Kamailio that has its dialog.
+        proxy: ProxyId,
+    },
+    /// That call is over.
+    OwnCallEnded {
+        /// Whose: the address-of-record.
+        aor: Arc<str>,
+        /// The call.
+        call: OwnCallId,
+    },
+    /// A Kamailio has forgotten its dialogs: nobody will tell the ends of the own calls that it had.
+    OwnCallsLost(ProxyId),
     /// The call goes to another queue, with its time.
     Move(CallId, QueueId),
     /// The call gets another priority.
@@ -204,6 +277,24 @@ pub enum Effect {
         leg: Channel,
         /// The node ends the talk after so long, in ms.
         talk_max_ms: u64,
+        /// The caller takes the place of another one with this agent.
+        replaces: bool,
+    },
+    /// Let an agent hear something before the join.
+    Announce {
+        /// The offer; names what is played.
+        offer: OfferId,
+        /// The leg.
+        leg: Channel,
+        /// Sounds of the node.
+        sounds: Vec<Box<str>>,
+    },
+    /// No more of that: it would keep the leg from being joined.
+    Hush {
+        /// The offer.
+        offer: OfferId,
+        /// The leg.
+        leg: Channel,
     },
     /// Hang up a leg, and delete its offer's bridge.
     DropLeg {
@@ -216,6 +307,13 @@ pub enum Effect {
     },
     /// Call an agent.
     Originate(Originate),
+    /// Tell a phone how far the transfer is that it has asked for.
+    Tell {
+        /// Its leg.
+        leg: Channel,
+        /// How far.
+        progress: Progress,
+    },
     /// Send a caller to a treatment in the dialplan.
     Continue {
         /// The caller.
@@ -249,6 +347,8 @@ pub struct Attend {
     pub answering: Answering,
     /// Music class.
     pub music: Box<str>,
+    /// The node itself ends the wait after so long, in ms: later than the queue would.
+    pub ends_after_ms: u64,
 }
 
 /// [`Effect::Originate`].
@@ -289,9 +389,17 @@ impl Effect {
     /// When it may be carried out.
     pub fn class(&self) -> Class {
         match self {
-            Effect::Attend(_) | Effect::Join { .. } | Effect::DropLeg { void: false, .. } => Class::Free,
+            Effect::Attend(_)
+            | Effect::Join { replaces: false, .. }
+            | Effect::Announce { .. }
+            | Effect::Hush { .. }
+            | Effect::DropLeg { void: false, .. } => Class::Free,
             Effect::DropLeg { void: true, .. }
             | Effect::Originate(_)
+            // A leader to whom the store says otherwise would part the two again.
+            | Effect::Join { replaces: true, .. }
+            // A phone that hears of success hangs up.
+            | Effect::Tell { .. }
             | Effect::Continue { .. }
             | Effect::HangUp { .. } => Class::Claim,
         }
@@ -304,7 +412,10 @@ impl Effect {
             | Effect::Continue { channel, .. }
             | Effect::HangUp { channel, .. } => &channel.node,
             Effect::Join { leg, .. }
+            | Effect::Announce { leg, .. }
+            | Effect::Hush { leg, .. }
             | Effect::DropLeg { leg, .. }
+            | Effect::Tell { leg, .. }
             | Effect::Originate(Originate { leg, .. }) => &leg.node,
         }
     }
@@ -321,6 +432,14 @@ pub enum Change {
     Agent(Agent),
     /// An agent is gone.
     AgentGone(AgentId),
+    /// An agent that the configuration does not name is laid down as this now.
+    Rules(AgentId, Box<AgentRules>),
+    /// It is laid down no longer.
+    RulesGone(AgentId),
+    /// A queue that the configuration does not name is laid down as this now.
+    Queue(QueueId, Box<QueueRules>),
+    /// It is laid down no longer.
+    QueueGone(QueueId),
     /// An offer is as this now.
     Offer(Box<Offer>),
     /// An offer is gone.
@@ -349,119 +468,6 @@ pub enum Change {
     Revoke(OfferId),
     /// Something to tell.
     Event(Event),
-}
-
-/// What is told to whoever wants to know. Written with the change that it tells of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// When.
-    pub at: EpochMs,
-    /// What.
-    pub what: What,
-}
-
-/// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A call has come to stand in a queue.
-    Enqueued {
-        /// The call.
-        call: CallId,
-        /// The queue.
-        queue: QueueId,
-    },
-    /// A call was offered to an agent.
-    Offered {
-        /// The offer.
-        offer: OfferId,
-        /// The call.
-        call: CallId,
-        /// The agent.
-        agent: AgentId,
-        /// The queue.
-        queue: QueueId,
-        /// How long it has waited, in ms.
-        waited_ms: u64,
-    },
-    /// An offer has ended.
-    OfferEnded {
-        /// The offer.
-        offer: OfferId,
-        /// The call.
-        call: CallId,
-        /// The agent.
-        agent: AgentId,
-        /// How.
-        how: OfferEnd,
-    },
-    /// Caller and agent talk.
-    Connected {
-        /// The offer.
-        offer: OfferId,
-        /// The call.
-        call: CallId,
-        /// The agent.
-        agent: AgentId,
-        /// How long the caller has waited, in ms.
-        waited_ms: u64,
-    },
-    /// A call leaves its queue for a treatment.
-    Treated {
-        /// The call.
-        call: CallId,
-        /// Where to; `None`: the last resort.
-        treatment: Option<TreatmentId>,
-        /// Why.
-        why: TreatedFor,
-    },
-    /// A call is over.
-    Done {
-        /// The call.
-        call: CallId,
-        /// The queue that it was in last.
-        queue: QueueId,
-        /// How.
-        reason: DoneReason,
-    },
-    /// An agent's state has changed.
-    Agent {
-        /// The agent.
-        agent: AgentId,
-        /// The word for the state.
-        state: &'static str,
-    },
-    /// A command was carried out, or not.
-    Command {
-        /// Which.
-        key: Arc<str>,
-        /// What came of it.
-        said: Said,
-    },
-}
-
-/// What came of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It is done.
-    Done,
-    /// It was so before.
-    Already,
-    /// Nobody of that name.
-    NoAgent,
-    /// No such call.
-    NoCall,
-    /// No such queue.
-    NoQueue,
-    /// No such treatment.
-    NoTreatment,
-    /// The call is with an agent, or on its way out.
-    TooLate,
-    /// The call's node is not heard at present.
-    NodeAway,
-    /// The agent is not logged in.
-    LoggedOut,
-    /// It could not be read.
-    Malformed,
 }
 
 /// One thing that came of an input; in order.

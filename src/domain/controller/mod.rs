@@ -5,7 +5,9 @@
 //!
 //! * [`callers`]: who is let in, what becomes of a call that no agent takes, the caller's end
 //! * [`offers`]: how an offer is made, answered, joined, and ended
-//! * [`agents`]: who may be asked, commands, what follows an agent's call
+//! * [`announce`]: what an agent hears before the join
+//! * [`agents`]: who may be asked, commands, what follows an agent's call · [`laid`]: agents and queues that are laid down at run time ·
+//!   [`own`]: calls of their phones that no offer brought
 //! * [`reconcile`]: what a node's own listing changes · [`restore`]: what a new leader makes of what it finds
 //! * [`book`]: what is known, and what has changed of it
 //!
@@ -15,23 +17,30 @@
 //! leads to the next agent, to a treatment, or to being hung up, and is repeated until it is seen to be done.
 
 mod agents;
+mod announce;
 mod book;
 mod callers;
 mod io;
+mod laid;
 mod offers;
+mod own;
 mod reconcile;
 mod restore;
 #[cfg(test)]
 mod tests;
+mod told;
+mod transfer;
 
 pub use io::*;
+pub use offers::{LEG_PREFIX, offer_of};
+pub use told::*;
 
-use crate::domain::agent::Agent;
+use crate::domain::agent::{Agent, AgentRules};
 use crate::domain::call::{Call, Stage};
-use crate::domain::id::{AgentId, CallId, ChannelId, NodeId, OfferId, QueueId};
+use crate::domain::id::{AgentId, CallId, ChannelId, NodeId, OfferId, QueueId, TreatmentId};
 use crate::domain::matching::Matcher;
 use crate::domain::offer::{Offer, OfferStage};
-use crate::domain::queue::Setup;
+use crate::domain::queue::{QueueRules, Setup};
 use crate::domain::time::EpochMs;
 use book::{Book, Present};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +67,17 @@ pub const FENCED_REST_MS: u64 = 1_000;
 /// What a listing does not show is believed to be gone only if it was last heard of so long before the listing began, in ms.
 pub const GRACE_MS: u64 = 2_000;
 
+/// Agents that are laid down at run time, at most.
+pub const RULES_MAX: usize = 10_000;
+
+/// Queues that are laid down at run time, at most.
+pub const QUEUES_MAX: usize = 1_000;
+
 /// A channel that has ended is not believed in for so long, in ms, when a listing shows it.
 const TOMB_MS: u64 = 60_000;
+
+/// Channels that have ended and are remembered, at most: a cell of 20,000 calls that last a minute has a third of them.
+const TOMBS_MAX: usize = 100_000;
 
 /// What a leader leaves behind in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +88,10 @@ pub struct Saved {
     pub agents: Vec<Agent>,
     /// Its offers.
     pub offers: Vec<Offer>,
+    /// Agents that were laid down at run time.
+    pub rules: Vec<(AgentId, AgentRules)>,
+    /// Queues that were laid down at run time.
+    pub queues: Vec<(QueueId, QueueRules)>,
 }
 
 /// Defects that a simulation has to find. No configuration reaches them.
@@ -90,16 +112,29 @@ pub enum Seeded {
 pub struct Controller {
     epoch: u64,
     offers_made: u64,
+    /// What the configuration says.
+    file: Arc<Setup>,
+    /// Agents that were laid down at run time.
+    rules: BTreeMap<AgentId, AgentRules>,
+    /// Whose phones those of `rules` are.
+    aors: BTreeMap<Arc<str>, AgentId>,
+    /// Queues that were laid down at run time.
+    queues: BTreeMap<QueueId, QueueRules>,
+    /// All together.
     setup: Arc<Setup>,
     book: Book,
     matcher: Matcher,
     agent_of: BTreeMap<Arc<str>, AgentId>,
     present: BTreeMap<QueueId, Present>,
+    /// Where callers of a queue go that is laid down no longer, if it has said so.
+    gone_queues: BTreeMap<QueueId, TreatmentId>,
     /// Nodes that have been listed since they were last away.
     listed: BTreeSet<NodeId>,
     timers: BTreeSet<(EpochMs, Timer)>,
     /// Channels that have ended, and when.
     tombs: BTreeMap<ChannelId, EpochMs>,
+    /// The place that was given last to a caller without one.
+    placed: EpochMs,
     offering: bool,
     seeded: Option<Seeded>,
 }
@@ -122,18 +157,24 @@ impl Controller {
         let mut new = Controller {
             epoch,
             offers_made: 0,
-            setup: Arc::new(Setup::default()),
+            file: Arc::default(),
+            rules: BTreeMap::new(),
+            aors: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            setup: Arc::default(),
             book: Book::default(),
             matcher: Matcher::new(seed),
             agent_of: BTreeMap::new(),
             present: BTreeMap::new(),
+            gone_queues: BTreeMap::new(),
             listed: BTreeSet::new(),
             timers: BTreeSet::new(),
             tombs: BTreeMap::new(),
+            placed: EpochMs(0),
             offering: false,
             seeded: None,
         };
-        new.set_setup(setup, now);
+        new.set_file(setup, now);
         new.book.close();
         new
     }
@@ -147,7 +188,11 @@ impl Controller {
     pub fn rewrite(&mut self, epoch: u64, now: EpochMs) -> Vec<Change> {
         self.epoch = epoch;
         self.offers_made = 0;
-        self.book.rewrite(now)
+        let rules = self.rules.iter().map(|(id, rules)| Change::Rules(id.clone(), Box::new(rules.clone())));
+        let queues = self.queues.iter().map(|(id, rules)| Change::Queue(id.clone(), Box::new(rules.clone())));
+        let mut all: Vec<Change> = rules.chain(queues).collect();
+        all.extend(self.book.rewrite(now));
+        all
     }
 
     /// Takes in what has happened, and decides.
@@ -155,10 +200,12 @@ impl Controller {
         self.fire(now);
         match input {
             Input::Tick => {}
-            Input::Setup(setup) => self.set_setup(setup, now),
+            Input::Setup(setup) => self.set_file(setup, now),
             Input::CallerEntered(seen) => self.caller_entered(seen, now),
             Input::CallerLeft(channel) => self.caller_left(&channel, now),
             Input::LegAnswered { offer, leg } => self.leg_answered(&offer, leg, now),
+            Input::Transfer(wanted) => self.transfer(&wanted, now),
+            Input::Announced(offer) => self.announced(&offer, now),
             Input::LegEnded { leg, how } => self.leg_ended(&leg, how, now),
             Input::Answered { effect, outcome } => self.answered(effect, outcome, now),
             Input::Unsent(effect) => self.unsent(effect, now),
@@ -191,7 +238,11 @@ impl Controller {
     /// Whether a claim that waited for its commit is still to be carried out.
     pub fn wants(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Attend(_) | Effect::Join { .. } => true,
+            Effect::Attend(_)
+            | Effect::Join { .. }
+            | Effect::Tell { .. }
+            | Effect::Announce { .. }
+            | Effect::Hush { .. } => true,
             // A listing may have shown that its two talk.
             Effect::DropLeg { offer, .. } => self
                 .book
@@ -202,6 +253,7 @@ impl Controller {
                 self.book.offers.get(&originate.offer).is_some_and(|held| match held.offer.stage {
                     OfferStage::Making => true,
                     OfferStage::Ringing { .. }
+                    | OfferStage::Announcing { .. }
                     | OfferStage::Connecting { .. }
                     | OfferStage::Joined { .. }
                     | OfferStage::Ending { .. } => false,
@@ -236,10 +288,30 @@ impl Controller {
         self.book.agents.values().map(|held| &held.agent)
     }
 
+    /// The agents that were laid down at run time, by id.
+    pub fn rules(&self) -> &BTreeMap<AgentId, AgentRules> {
+        &self.rules
+    }
+
+    /// The queues that were laid down at run time, by id.
+    pub fn queues(&self) -> &BTreeMap<QueueId, QueueRules> {
+        &self.queues
+    }
+
+    /// What is laid down, in the configuration and at run time.
+    pub fn setup(&self) -> &Arc<Setup> {
+        &self.setup
+    }
+
     /// The nodes that have something of a call or an offer.
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let calls = self.calls().map(|call| &call.channel.node);
         calls.chain(self.offers().map(|offer| &offer.leg.node)).cloned().collect()
+    }
+
+    /// One offer.
+    pub fn find_offer(&self, id: &OfferId) -> Option<&Offer> {
+        self.book.offers.get(id).map(|held| &held.offer)
     }
 
     /// One call.
@@ -279,6 +351,10 @@ impl Controller {
     }
 
     fn bury(&mut self, channel: &ChannelId, now: EpochMs) {
+        // Of more, an older listing may show one once again; the next one mends that.
+        if self.tombs.len() >= TOMBS_MAX {
+            return;
+        }
         self.tombs.insert(channel.clone(), now);
         self.set_timer(now + TOMB_MS, Timer::Tomb(channel.clone()));
     }

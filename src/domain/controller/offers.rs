@@ -1,6 +1,7 @@
 //! Offers: how they are made, answered, joined and ended.
 
-use super::io::{Effect, LegEnd, Originate, Outcome, What};
+use super::io::{Effect, LegEnd, Originate, Outcome};
+use super::told::What;
 use super::{AGAIN_MS, CRASHES_MAX, Controller, JOIN_TRIES, Seeded, Timer};
 use crate::domain::agent::{AgentState, Then};
 use crate::domain::call::{Call, Channel, DoneReason, Stage, TreatedFor};
@@ -12,13 +13,13 @@ use crate::domain::time::EpochMs;
 use std::collections::BTreeSet;
 
 /// Channels of legs begin with this; the rest is the offer's id.
-const LEG_PREFIX: &str = "mqs-";
+pub const LEG_PREFIX: &str = "mqs-";
 
 /// How long the ring of an offer may be if nothing says so: its queue was taken away meanwhile.
 const RING_DEFAULT_MS: u64 = 20_000;
 
-/// The offer that a leg was made for.
-pub(super) fn offer_of(leg: &Channel) -> Option<OfferId> {
+/// The offer whose leg has this name; `None`: it is no leg.
+pub fn offer_of(leg: &Channel) -> Option<OfferId> {
     leg.id.as_str().strip_prefix(LEG_PREFIX)?.parse().ok()
 }
 
@@ -56,7 +57,13 @@ impl Controller {
         }
     }
 
-    fn offer_to(&mut self, call: &CallId, queue: &QueueId, agent: &AgentId, now: EpochMs) -> Option<OfferId> {
+    pub(super) fn offer_to(
+        &mut self,
+        call: &CallId,
+        queue: &QueueId,
+        agent: &AgentId,
+        now: EpochMs,
+    ) -> Option<OfferId> {
         let held = self.book.calls.get(call)?;
         let (caller, identity) = (held.call.channel.clone(), held.call.identity.clone());
         let waited_ms = now.since(held.call.enqueued);
@@ -117,7 +124,7 @@ impl Controller {
 
     /// The leg of an offer was answered.
     pub(super) fn leg_answered(&mut self, id: &OfferId, leg: Channel, now: EpochMs) {
-        let Some(held) = self.book.offers.get_mut(id) else {
+        let Some(held) = self.book.offers.get_mut(id).filter(|held| held.offer.leg == leg) else {
             // Nobody waits for it: an agent must not be left in silence.
             self.book.act(Effect::DropLeg { offer: id.clone(), leg, void: false });
             return;
@@ -126,6 +133,9 @@ impl Controller {
         match held.offer.stage {
             OfferStage::Making | OfferStage::Ringing { .. } => {
                 let call = held.offer.call.clone();
+                if self.transfer_answered(&call, id, now) {
+                    return;
+                }
                 let offers = match self.book.calls.get(&call).map(|held| &held.call.stage) {
                     Some(Stage::Offered { offers }) => offers.clone(),
                     Some(
@@ -142,16 +152,25 @@ impl Controller {
                     return;
                 }
                 self.book.set_stage(&call, Stage::Connecting { offer: id.clone() });
-                self.join(id, 1, now);
+                self.announce(id, now);
                 for other in offers.iter().filter(|other| *other != id) {
                     self.end_offer(other, OfferEnd::Superseded, now);
                 }
             }
-            OfferStage::Connecting { .. } | OfferStage::Joined { .. } => {}
+            OfferStage::Announcing { .. } | OfferStage::Connecting { .. } | OfferStage::Joined { .. } => {}
             OfferStage::Ending { .. } => {
                 self.book.act(Effect::DropLeg { offer: id.clone(), leg, void: false });
             }
         }
+    }
+
+    /// The agent of an offer gets this call, whichever it was made for; the two are not joined yet.
+    pub(super) fn give_to(&mut self, id: &OfferId, call: &CallId, now: EpochMs) {
+        if let Some(held) = self.book.offer_mut(id) {
+            held.offer.call = call.clone();
+            held.offer.stage = OfferStage::Connecting { again: now + AGAIN_MS, tries: 1 };
+        }
+        self.book.set_stage(call, Stage::Connecting { offer: id.clone() });
     }
 
     /// Asks the node to join caller and leg.
@@ -161,6 +180,9 @@ impl Controller {
             held.offer.stage = OfferStage::Connecting { again: now + AGAIN_MS, tries };
         }
         let offer = held.offer.clone();
+        if !matches!(offer.stage, OfferStage::Joined { .. }) {
+            self.hush(&offer);
+        }
         let Some(call) = self.book.calls.get(&offer.call) else { return };
         let talk_max_ms = self.setup.queues.get(&offer.queue).map_or(u64::MAX, |rules| rules.talk_max_ms);
         let effect = Effect::Join {
@@ -168,6 +190,7 @@ impl Controller {
             caller: call.call.channel.clone(),
             leg: offer.leg,
             talk_max_ms,
+            replaces: call.replaces,
         };
         self.book.act(effect);
         self.set_timer(now + AGAIN_MS, Timer::Offer(id.clone()));
@@ -178,6 +201,7 @@ impl Controller {
         match effect {
             Effect::Originate(originate) => self.originated(&originate.offer, &outcome, now),
             Effect::Join { offer, .. } => self.joined(&offer, &outcome, now),
+            Effect::Announce { offer, .. } => self.announce_answered(&offer, &outcome, now),
             Effect::DropLeg { offer, void: true, .. } => {
                 let Some(held) = self.book.offers.get_mut(&offer) else { return };
                 let OfferStage::Ending { why, .. } = held.offer.stage else { return };
@@ -187,9 +211,11 @@ impl Controller {
                     self.finish_offer(&offer, why, now);
                 }
             }
+            Effect::Attend(attend) => self.attended(&attend.channel, &outcome),
             // A caller who left, or a leg that was not there: the events and the listings tell.
             Effect::DropLeg { void: false, .. }
-            | Effect::Attend(_)
+            | Effect::Hush { .. }
+            | Effect::Tell { .. }
             | Effect::Continue { .. }
             | Effect::HangUp { .. } => {}
         }
@@ -206,6 +232,7 @@ impl Controller {
                     Some(OfferStage::Ending { why, .. }) => self.finish_offer(id, why, now),
                     Some(
                         OfferStage::Ringing { .. }
+                        | OfferStage::Announcing { .. }
                         | OfferStage::Connecting { .. }
                         | OfferStage::Joined { .. },
                     )
@@ -243,18 +270,22 @@ impl Controller {
         if let Some(held) = self.book.offer_mut(id) {
             held.offer.stage = OfferStage::Joined { since: now };
         }
-        let waited_ms = self.book.calls.get(&call).map_or(0, |held| now.since(held.call.enqueued));
+        let waited_ms = self.book.calls.get_mut(&call).and_then(|held| {
+            let has_waited = !std::mem::take(&mut held.passed);
+            held.replaces = false;
+            has_waited.then(|| now.since(held.call.enqueued))
+        });
         self.book.set_stage(&call, Stage::Connected { offer: id.clone(), since: now });
         if let Some(held) = self.book.agent_mut(&agent)
             && let AgentState::Offered { offer, then } = &held.agent.state
             && offer == id
         {
             held.agent.misses = 0;
-            *held.agent.taken.entry(queue).or_default() += 1;
+            *held.agent.taken.entry(queue.clone()).or_default() += 1;
             let state = AgentState::Talking { offer: id.clone(), then: then.clone() };
             self.set_agent(&agent, state, now);
         }
-        self.book.tell(now, What::Connected { offer: id.clone(), call, agent, waited_ms });
+        self.book.tell(now, What::Connected { offer: id.clone(), call, agent, queue, waited_ms });
     }
 
     fn join_failed(&mut self, id: &OfferId, now: EpochMs) {
@@ -276,6 +307,7 @@ impl Controller {
         match held.offer.stage {
             OfferStage::Making | OfferStage::Joined { .. } => {}
             OfferStage::Ringing { until } if until <= now => self.end_offer(id, OfferEnd::NoAnswer, now),
+            OfferStage::Announcing { until } if until <= now => self.announced(id, now),
             OfferStage::Connecting { again, tries } if again <= now => {
                 self.join(id, tries, now);
             }
@@ -287,7 +319,10 @@ impl Controller {
                 }
             }
             // The state has changed since the timer was set, and has a timer of its own.
-            OfferStage::Ringing { .. } | OfferStage::Connecting { .. } | OfferStage::Ending { .. } => {}
+            OfferStage::Ringing { .. }
+            | OfferStage::Announcing { .. }
+            | OfferStage::Connecting { .. }
+            | OfferStage::Ending { .. } => {}
         }
     }
 
@@ -296,7 +331,12 @@ impl Controller {
         self.bury(&leg.id, now);
         let Some(id) = offer_of(leg) else { return };
         let Some(held) = self.book.offers.get(&id) else { return };
-        let why = match held.offer.stage {
+        let stage = held.offer.stage.clone();
+        if matches!(stage, OfferStage::Ending { why: OfferEnd::Transferred, .. }) {
+            // The phone was quicker than whoever was to drop its leg, and with it the bridge.
+            self.book.act(Effect::DropLeg { offer: id.clone(), leg: leg.clone(), void: false });
+        }
+        let why = match stage {
             OfferStage::Making | OfferStage::Ringing { .. } => match how {
                 LegEnd::Busy => OfferEnd::Busy,
                 LegEnd::Refused => OfferEnd::Refused,
@@ -307,7 +347,8 @@ impl Controller {
                 // Answered, and hung up before the answer was heard of.
                 LegEnd::HungUp => OfferEnd::JoinFailed,
             },
-            OfferStage::Connecting { .. } => OfferEnd::JoinFailed,
+            OfferStage::Announcing { .. } | OfferStage::Connecting { .. } => OfferEnd::JoinFailed,
+            OfferStage::Joined { .. } if self.leaves_to_transfer(&id, now) => OfferEnd::Transferred,
             OfferStage::Joined { .. } => OfferEnd::Taken,
             OfferStage::Ending { why, .. } => why,
         };
@@ -316,11 +357,13 @@ impl Controller {
 
     /// The end of every offer of a call.
     pub(super) fn withdraw_offers(&mut self, call: &CallId, why: OfferEnd, now: EpochMs) {
-        let offers: Vec<OfferId> = match self.book.calls.get(call).map(|held| &held.call.stage) {
+        let mut offers: Vec<OfferId> = match self.book.calls.get(call).map(|held| &held.call.stage) {
             Some(Stage::Offered { offers }) => offers.iter().cloned().collect(),
             Some(Stage::Connecting { offer } | Stage::Connected { offer, .. }) => vec![offer.clone()],
             Some(Stage::Waiting | Stage::Treated { .. } | Stage::Ending { .. }) | None => Vec::new(),
         };
+        let passing = self.book.calls.get_mut(call).and_then(|held| held.transfer.take());
+        offers.extend(passing);
         if offers.is_empty() {
             return;
         }
@@ -331,6 +374,7 @@ impl Controller {
                 OfferStage::Joined { .. } => true,
                 OfferStage::Making
                 | OfferStage::Ringing { .. }
+                | OfferStage::Announcing { .. }
                 | OfferStage::Connecting { .. }
                 | OfferStage::Ending { .. } => false,
             });
@@ -374,7 +418,13 @@ impl Controller {
         let (call, agent) = (offer.call.clone(), offer.agent.clone());
         self.book.tell(
             now,
-            What::OfferEnded { offer: id.clone(), call: call.clone(), agent: agent.clone(), how: why },
+            What::OfferEnded {
+                offer: id.clone(),
+                call: call.clone(),
+                agent: agent.clone(),
+                queue: offer.queue.clone(),
+                how: why,
+            },
         );
         self.release(&offer, why, now);
         self.give_back(&call, id, &agent, why, now);
@@ -385,6 +435,7 @@ impl Controller {
         let passes_over = match why {
             OfferEnd::NoAnswer | OfferEnd::Refused | OfferEnd::Busy | OfferEnd::JoinFailed => true,
             OfferEnd::Taken
+            | OfferEnd::Transferred
             | OfferEnd::Unregistered
             | OfferEnd::Unreachable
             | OfferEnd::Fenced
@@ -392,6 +443,9 @@ impl Controller {
             | OfferEnd::Superseded
             | OfferEnd::Lost => false,
         };
+        if self.transfer_failed(call, id) {
+            return;
+        }
         let Some(held) = self.book.calls.get_mut(call) else { return };
         let rules = self.setup.queues.get(&held.call.queue);
         let (offers_max, pass_over_ms) =
@@ -416,6 +470,9 @@ impl Controller {
             Stage::Connecting { offer } if offer == id => true,
             Stage::Connected { offer, .. } if offer == id => {
                 // The agent has hung up.
+                if self.left_to_transfer(call, now) {
+                    return;
+                }
                 self.send_away(call, DoneReason::AgentHungUp, CAUSE_NORMAL, now);
                 return;
             }
@@ -457,6 +514,10 @@ impl Controller {
         }
         // The caller may have been taken out of the music for the agent.
         if unpark {
+            // The note on the channel is one of before: it stays so until the node says that all was done.
+            if let Some(held) = self.book.calls.get_mut(call) {
+                held.neglected = true;
+            }
             self.attend(call);
         }
         self.seek(call, now);
@@ -473,6 +534,7 @@ impl Controller {
                     OfferStage::Ending { why, .. } => why,
                     OfferStage::Making => OfferEnd::Withdrawn,
                     OfferStage::Ringing { .. }
+                    | OfferStage::Announcing { .. }
                     | OfferStage::Connecting { .. }
                     | OfferStage::Joined { .. } => return,
                 };
@@ -480,7 +542,11 @@ impl Controller {
             }
             // What ends something is asked for again by its timer.
             Effect::DropLeg { .. } | Effect::Continue { .. } | Effect::HangUp { .. } => {}
-            Effect::Attend(_) | Effect::Join { .. } => {}
+            Effect::Attend(_)
+            | Effect::Join { .. }
+            | Effect::Tell { .. }
+            | Effect::Announce { .. }
+            | Effect::Hush { .. } => {}
         }
     }
 }

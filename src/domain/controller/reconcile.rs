@@ -8,6 +8,7 @@ use crate::domain::agent::{AgentState, Then};
 use crate::domain::call::{Channel, DoneReason, Stage};
 use crate::domain::id::{CallId, ChannelId, NodeId, OfferId, ProxyId, QueueId};
 use crate::domain::offer::{Offer, OfferEnd, OfferStage};
+use crate::domain::queue::CAUSE_NORMAL;
 use crate::domain::time::EpochMs;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +20,15 @@ impl Controller {
             bridges.into_iter().map(|b| (b.offer.clone(), b)).collect();
         let shown_callers: BTreeSet<ChannelId> = callers.iter().map(|seen| seen.channel.id.clone()).collect();
         let shown_legs: BTreeSet<ChannelId> = legs.iter().map(|seen| seen.leg.id.clone()).collect();
+        // Before anybody is taken to be gone: with whose offer another one talks by now.
+        self.places_taken(&joined, &shown_callers, begun, now);
         // Before what is shown is taken up: a caller who called again is not to be counted twice.
         self.forget_callers(&node, begun, &shown_callers, now);
         let shown = callers.into_iter().filter(|seen| !self.has_ended_since(&seen.channel.id, begun));
-        let (known, unknown): (Vec<_>, Vec<_>) =
+        let (known, mut unknown): (Vec<_>, Vec<_>) =
             shown.partition(|seen| self.book.call_at(&seen.channel).is_some());
+        // Who has no place yet, or one of a clock that ran ahead, is given one in this order.
+        unknown.sort_by_key(|seen| seen.enqueued.unwrap_or(EpochMs(u64::MAX)));
         // Legs first: who turns out to be with an agent is not to be taken back to the music.
         let adopted = self.legs_seen(legs, &joined, &unknown, begun, now);
         for seen in known {
@@ -59,13 +64,12 @@ impl Controller {
         }
     }
 
-    /// A node is dead, and so are its channels.
+    /// A node is dead, and so are its channels. Nobody has seen their end: what a listing that was asked for later shows is there,
+    /// and one that was asked for sooner is not to come here any more.
     pub(super) fn node_dead(&mut self, node: &NodeId, now: EpochMs) {
         self.listed.remove(node);
         for id in self.calls_on(node) {
-            let channel = self.book.calls.get(&id).map(|held| held.call.channel.id.clone());
             self.caller_gone(&id, Some(DoneReason::NodeLost), now);
-            channel.iter().for_each(|channel| self.bury(channel, now));
         }
         for (id, why) in self.offers_on(node) {
             self.finish_offer(&id, why, now);
@@ -83,9 +87,10 @@ impl Controller {
             let why = match held.offer.stage {
                 OfferStage::Ending { why, .. } => why,
                 OfferStage::Joined { .. } => OfferEnd::Taken,
-                OfferStage::Making | OfferStage::Ringing { .. } | OfferStage::Connecting { .. } => {
-                    OfferEnd::Lost
-                }
+                OfferStage::Making
+                | OfferStage::Ringing { .. }
+                | OfferStage::Announcing { .. }
+                | OfferStage::Connecting { .. } => OfferEnd::Lost,
             };
             (id.clone(), why)
         })
@@ -106,6 +111,37 @@ impl Controller {
             let Some(held) = self.book.calls.get(&id) else { continue };
             if !shown.contains(&held.call.channel.id) && self.should_be_shown(held.seen, begun) {
                 self.caller_gone(&id, Some(DoneReason::Unseen), now);
+            }
+        }
+    }
+
+    /// An earlier leader has put a caller into the place of another one, who is not there any more, and the store has forgotten it.
+    fn places_taken(
+        &mut self,
+        joined: &BTreeMap<OfferId, SeenBridge>,
+        shown: &BTreeSet<ChannelId>,
+        begun: EpochMs,
+        now: EpochMs,
+    ) {
+        for (id, bridge) in joined {
+            let Some(offer) = self.book.offers.get(id).map(|held| &held.offer) else { continue };
+            let before = self.book.calls.get(&offer.call).map(|held| &held.call.channel.id);
+            let is_gone = before.is_some_and(|before| !shown.contains(before));
+            let talks =
+                matches!(offer.stage, OfferStage::Joined { .. }) && bridge.members.contains(&offer.leg);
+            if !is_gone || !talks {
+                continue;
+            }
+            let (before, queue) = (offer.call.clone(), offer.queue.clone());
+            let there =
+                |channel: &&Channel| shown.contains(&channel.id) && !self.has_ended_since(&channel.id, begun);
+            let partner = bridge.members.iter().filter(there).find_map(|channel| self.book.call_at(channel));
+            if let Some(call) = partner.filter(|call| self.is_elsewhere(call, joined)) {
+                let reason = DoneReason::Transferred;
+                self.book.set_stage(&before, Stage::Ending { reason, cause: CAUSE_NORMAL });
+                self.part_from_others(&call, &queue, now);
+                self.give_to(id, &call, now);
+                self.together(id, now);
             }
         }
     }
@@ -152,7 +188,7 @@ impl Controller {
             }
             let partner = both.and_then(|bridge| bridge.members.iter().find(|member| **member != seen.leg));
             match partner.filter(|_| seen.up) {
-                Some(partner) if self.adopt_pair(&seen, partner, unknown, now) => {
+                Some(partner) if self.adopt_pair(&seen, partner, joined, unknown, now) => {
                     adopted.insert(partner.id.clone());
                 }
                 Some(_) | None => self.adopt_stray(&seen, now),
@@ -165,20 +201,35 @@ impl Controller {
     fn leg_seen(&mut self, seen: &SeenLeg, both: Option<&SeenBridge>, now: EpochMs) {
         let Some(held) = self.book.offers.get_mut(&seen.offer) else { return };
         held.seen = now;
-        let call = self.book.calls.get(&held.offer.call).map(|held| held.call.channel.clone());
+        let (id, stage) = (held.offer.call.clone(), held.offer.stage.clone());
+        let call = self.book.calls.get(&id).map(|held| held.call.channel.clone());
         let together = call.is_some_and(|call| both.is_some_and(|bridge| bridge.members.contains(&call)));
-        match (&held.offer.stage, seen.up) {
+        match (stage, seen.up) {
             (OfferStage::Making, false) => self.rings(&seen.offer, now),
+            // An earlier leader has joined them for a transfer, and did not live to say so.
+            (OfferStage::Making | OfferStage::Ringing { .. }, true)
+                if together && self.take_over(&seen.offer, now) => {}
             // The event that said so was missed.
             (OfferStage::Making | OfferStage::Ringing { .. }, true) => {
                 self.leg_answered(&seen.offer, seen.leg.clone(), now);
             }
-            (OfferStage::Connecting { .. }, true) if together => self.together(&seen.offer, now),
+            (OfferStage::Announcing { .. } | OfferStage::Connecting { .. }, true) if together => {
+                self.together(&seen.offer, now)
+            }
             (OfferStage::Joined { .. }, true) if !together => self.join(&seen.offer, 1, now),
             // It was given up, and another leader has joined the two meanwhile.
+            (OfferStage::Ending { why: OfferEnd::Transferred, .. }, true) if together => {
+                // Not for long: what takes the caller away from there is under way, or was lost.
+                if self.book.calls.get(&id).is_some_and(|held| held.call.stage.is_in_line()) {
+                    self.attend(&id);
+                }
+            }
             (OfferStage::Ending { .. }, true) if together => self.revive(&seen.offer, now),
             (OfferStage::Ringing { .. }, false)
-            | (OfferStage::Connecting { .. } | OfferStage::Joined { .. }, _)
+            | (
+                OfferStage::Announcing { .. } | OfferStage::Connecting { .. } | OfferStage::Joined { .. },
+                _,
+            )
             | (OfferStage::Ending { .. }, _) => {}
         }
     }
@@ -192,10 +243,7 @@ impl Controller {
         }
         self.withdraw_offers(&call, OfferEnd::Superseded, now);
         self.matcher.leave(&call);
-        if let Some(held) = self.book.offer_mut(id) {
-            held.offer.stage = OfferStage::Connecting { again: now + AGAIN_MS, tries: 1 };
-        }
-        self.book.set_stage(&call, Stage::Connecting { offer: id.clone() });
+        self.give_to(id, &call, now);
         self.together(id, now);
     }
 
@@ -204,24 +252,17 @@ impl Controller {
         &mut self,
         seen: &SeenLeg,
         partner: &Channel,
+        joined: &BTreeMap<OfferId, SeenBridge>,
         unknown: &[SeenCaller],
         now: EpochMs,
     ) -> bool {
         let new = unknown.iter().find(|caller| caller.channel == *partner).cloned();
         let call = match self.book.call_at(partner) {
-            Some(call) => Some(call).filter(|id| {
-                // What the store has said of it was older.
-                self.book.calls.get(id).is_some_and(|held| held.call.stage.is_in_line())
-            }),
+            Some(call) => Some(call).filter(|id| self.is_elsewhere(id, joined)),
             None => new.and_then(|caller| self.new_call(caller, now)).map(|(call, _)| call),
         };
         let Some(call) = call else { return false };
-        self.withdraw_offers(&call, OfferEnd::Withdrawn, now);
-        self.matcher.leave(&call);
-        self.book.leave_line(&call);
-        if let Some(held) = self.book.call_mut(&call) {
-            held.call.queue = seen.queue.clone();
-        }
+        self.part_from_others(&call, &seen.queue, now);
         let stage = OfferStage::Connecting { again: now + AGAIN_MS, tries: 1 };
         if !self.adopt_offer(seen, call.clone(), stage, now) {
             return false;
@@ -229,6 +270,29 @@ impl Controller {
         self.book.set_stage(&call, Stage::Connecting { offer: seen.offer.clone() });
         self.join(&seen.offer, 1, now);
         true
+    }
+
+    /// The call is with somebody else than was believed, for this queue.
+    fn part_from_others(&mut self, call: &CallId, queue: &QueueId, now: EpochMs) {
+        self.withdraw_offers(call, OfferEnd::Withdrawn, now);
+        self.matcher.leave(call);
+        self.book.leave_line(call);
+        if let Some(held) = self.book.call_mut(call) {
+            held.call.queue = queue.clone();
+        }
+    }
+
+    /// Whether what the store has said of a call may be older than what a listing shows of it: it waits, or is with somebody in
+    /// whose bridge it is not.
+    fn is_elsewhere(&self, id: &CallId, joined: &BTreeMap<OfferId, SeenBridge>) -> bool {
+        let Some(call) = self.book.calls.get(id).map(|held| &held.call) else { return false };
+        match &call.stage {
+            Stage::Waiting | Stage::Offered { .. } => true,
+            Stage::Connecting { offer } | Stage::Connected { offer, .. } => {
+                joined.get(offer).is_none_or(|bridge| !bridge.members.contains(&call.channel))
+            }
+            Stage::Treated { .. } | Stage::Ending { .. } => false,
+        }
     }
 
     /// A leg that nobody knew: its agent is busy until it is gone.
@@ -289,7 +353,7 @@ impl Controller {
             let void = held.void_since.is_some_and(|since| since < begun);
             match held.offer.stage {
                 // It was there, and is not: it has ended, and no event said so.
-                OfferStage::Connecting { .. } | OfferStage::Joined { .. } => {
+                OfferStage::Announcing { .. } | OfferStage::Connecting { .. } | OfferStage::Joined { .. } => {
                     let leg = held.offer.leg.clone();
                     self.leg_ended(&leg, LegEnd::HungUp, now);
                 }

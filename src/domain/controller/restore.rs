@@ -15,7 +15,11 @@ impl Controller {
     /// A controller that goes on where the last leader ended. No token of an earlier epoch opens a door any more, so an offer
     /// whose leg its node does not show is over.
     pub fn restore(epoch: u64, setup: Arc<Setup>, seed: u64, saved: Saved, now: EpochMs) -> Controller {
-        let mut new = Controller::new(epoch, setup.clone(), seed, now);
+        let mut new = Controller::new(epoch, setup, seed, now);
+        new.rules = saved.rules.into_iter().collect();
+        new.aors = new.rules.iter().map(|(id, rules)| (rules.aor.clone(), id.clone())).collect();
+        new.queues = saved.queues.into_iter().collect();
+        let setup = new.merged();
         let mut claimed: BTreeMap<AgentId, OfferId> = BTreeMap::new();
         let mut live: BTreeMap<CallId, BTreeSet<OfferId>> = BTreeMap::new();
         for offer in saved.offers {
@@ -24,33 +28,29 @@ impl Controller {
                 OfferStage::Ending { .. } => {}
                 OfferStage::Making
                 | OfferStage::Ringing { .. }
+                | OfferStage::Announcing { .. }
                 | OfferStage::Connecting { .. }
                 | OfferStage::Joined { .. } => {
                     live.entry(offer.call.clone()).or_default().insert(offer.id.clone());
                 }
             }
             new.set_timer(now + AGAIN_MS, Timer::Offer(offer.id.clone()));
-            if let OfferStage::Ringing { until } = offer.stage {
+            if let OfferStage::Ringing { until } | OfferStage::Announcing { until } = offer.stage {
                 new.set_timer(until, Timer::Offer(offer.id.clone()));
             }
             new.book.restore_offer(offer);
         }
-        for mut agent in saved.agents {
+        for agent in saved.agents {
             let id = agent.id.clone();
             let claim = claimed.remove(&id);
-            agent.state = new.restored_state(agent.state, claim, now);
-            if let AgentState::WrapUp { until } | AgentState::Ready { rests_until: until } = agent.state {
+            let state = new.restored_state(agent.state.clone(), claim, now);
+            if let AgentState::WrapUp { until } | AgentState::Ready { rests_until: until } = state {
                 new.set_timer(until, Timer::Agent(id.clone()));
             }
+            let changed = state != agent.state;
             new.book.add_agent(agent);
-            let is_laid_down = setup.agents.contains_key(&id);
-            if let Some(held) = new.book.agent_mut(&id) {
-                held.leaving = !is_laid_down;
-            }
-            if !is_laid_down
-                && new.book.agents.get(&id).is_some_and(|held| held.agent.state.claim().is_none())
-            {
-                new.book.remove_agent(&id);
+            if changed && let Some(held) = new.book.agent_mut(&id) {
+                held.agent.state = state;
             }
         }
         // Agents whose record is lost, and whose offer is not.
@@ -61,6 +61,7 @@ impl Controller {
         }
         for call in saved.calls {
             let offers = live.remove(&call.id).unwrap_or_default();
+            let rings = new.ringing(&offers);
             let stage = new.restored_stage(call.stage.clone(), offers);
             let changed = stage != call.stage;
             let id = call.id.clone();
@@ -74,15 +75,21 @@ impl Controller {
                     new.set_timer(until.unwrap_or(now), Timer::Call(id));
                 }
                 Stage::Treated { .. } | Stage::Ending { .. } => new.set_timer(now, Timer::Call(id)),
-                Stage::Connecting { .. } | Stage::Connected { .. } => {}
+                Stage::Connected { .. } => {
+                    // For whom would it ring, if not for a transfer?
+                    if let Some(held) = new.book.calls.get_mut(&id) {
+                        held.transfer = rings;
+                    }
+                }
+                Stage::Connecting { .. } => {}
             }
         }
         // Offers of calls that are gone.
         for offer in live.into_values().flatten() {
             new.end_offer(&offer, OfferEnd::Withdrawn, now);
         }
-        new.recount(now);
-        new.set_setup(setup, now);
+        // Who is laid down no longer goes, now or after the call.
+        new.lay_down(now);
         new.book.close();
         new
     }
@@ -107,24 +114,32 @@ impl Controller {
             AgentState::Offered { then, .. } | AgentState::Talking { then, .. } => then,
             AgentState::Paused { reason } => Then::Pause { reason },
         };
-        let joined = self.book.offers.get(&offer).map(|held| held.offer.stage.clone());
-        match joined {
-            Some(OfferStage::Joined { .. }) => AgentState::Talking { offer, then },
-            Some(
-                OfferStage::Making
-                | OfferStage::Ringing { .. }
-                | OfferStage::Connecting { .. }
-                | OfferStage::Ending { .. },
-            )
-            | None => AgentState::Offered { offer, then },
+        match self.book.offers.get(&offer) {
+            Some(held) => held.offer.claim(then),
+            None => AgentState::Offered { offer, then },
         }
+    }
+
+    /// The last one of these offers that is not answered.
+    fn ringing(&self, offers: &BTreeSet<OfferId>) -> Option<OfferId> {
+        let all = offers.iter().filter_map(|id| self.book.offers.get(id));
+        let ringing = all.filter(|held| match held.offer.stage {
+            OfferStage::Making | OfferStage::Ringing { .. } => true,
+            OfferStage::Announcing { .. }
+            | OfferStage::Connecting { .. }
+            | OfferStage::Joined { .. }
+            | OfferStage::Ending { .. } => false,
+        });
+        ringing.max_by_key(|held| held.offer.made).map(|held| held.offer.id.clone())
     }
 
     fn restored_stage(&self, stage: Stage, offers: BTreeSet<OfferId>) -> Stage {
         let answered = offers.iter().find_map(|id| {
             let held = self.book.offers.get(id)?;
             match held.offer.stage {
-                OfferStage::Connecting { .. } => Some(Stage::Connecting { offer: id.clone() }),
+                OfferStage::Announcing { .. } | OfferStage::Connecting { .. } => {
+                    Some(Stage::Connecting { offer: id.clone() })
+                }
                 OfferStage::Joined { since } => Some(Stage::Connected { offer: id.clone(), since }),
                 OfferStage::Making | OfferStage::Ringing { .. } | OfferStage::Ending { .. } => None,
             }

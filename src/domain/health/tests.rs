@@ -101,6 +101,31 @@ fn probes_take_a_node_out_and_bring_it_back() {
 }
 
 #[test]
+fn probes_that_speak_against_what_is_known_leave_it_in_doubt() {
+    let mut w = World::new(RULES);
+    let bad = Evidence::ProbeBad("no answer within 1000 ms".to_owned());
+    let mut doubts = |evidence: &Evidence| {
+        w.sees(evidence);
+        w.watch.is_in_doubt(&w.health)
+    };
+    assert!(!doubts(&Evidence::ProbeGood));
+    assert!(doubts(&bad) && doubts(&bad), "it is up, and does not answer");
+    assert!(!doubts(&Evidence::ProbeGood), "it was a packet that was lost");
+    assert!(doubts(&bad) && doubts(&bad));
+    assert!(!doubts(&bad) && !doubts(&bad), "it is failing, and does not answer");
+    assert!(doubts(&Evidence::ProbeGood), "it is failing, and answers");
+    assert!(!doubts(&bad));
+    assert!(doubts(&Evidence::ProbeGood));
+    assert!(!doubts(&Evidence::ProbeGood), "it is warming, and answers");
+    // What calls meet is no probe.
+    assert!(!doubts(&Evidence::Silent("no answer")));
+    // Another instance changed the health: what was noticed before does not count.
+    assert!(doubts(&bad));
+    w.health.since = w.health.since + 1;
+    assert!(!w.watch.is_in_doubt(&w.health));
+}
+
+#[test]
 fn a_node_that_comes_back_warms_up() {
     let mut w = World::new(RULES);
     w.health.condition = Condition::Overloaded;

@@ -1,5 +1,6 @@
 //! How answers are written.
 
+use crate::dispatch::cell::RegisterError;
 use crate::dispatch::nodes::NodeError;
 use crate::dispatch::registration::HeartbeatError;
 use crate::dispatch::settle::SettleError;
@@ -77,6 +78,16 @@ impl From<SettleError> for Problem {
             SettleError::Refused(refusal) => refusal.into(),
             // `dispatch::settle` logged it, with the call.
             SettleError::Store(error) => unanswered(&error),
+        }
+    }
+}
+
+impl From<RegisterError> for Problem {
+    fn from(error: RegisterError) -> Problem {
+        match error {
+            RegisterError::Refused(refusal) => refusal.into(),
+            // `dispatch::cell` logged it, with the address-of-record.
+            RegisterError::Store(error) => unanswered(&error),
         }
     }
 }

@@ -5,8 +5,10 @@ use super::router::App;
 use crate::dispatch::settle::{Report, Verb};
 use crate::wire::api::{self, SettleAsk};
 use crate::wire::ask::CallId;
+use crate::wire::own_call::OwnCallAsk;
 use crate::wire::problem::Problem;
 use crate::wire::refusal::BadRequest;
+use crate::wire::register::RegisterAsk;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
@@ -55,6 +57,25 @@ pub(super) async fn fail(State(app): Asked, request: Request<Body>) -> Answer {
 pub(super) async fn done(State(app): Asked, request: Request<Body>) -> Answer {
     let ask = api::done_ask(&app.body.json(request).await?)?;
     settle(&app, Verb::Done, &ask).await
+}
+
+/// `POST /v1/registrations`
+pub(super) async fn register(State(app): Asked, request: Request<Body>) -> Answer {
+    let ask = RegisterAsk::from_body(&app.body.json(request).await?)?;
+    app.dispatcher.register(&ask).await.map_err(Problem::from)?;
+    Ok(json(StatusCode::OK, &Noted { result: "ok" }))
+}
+
+/// `POST /v1/own-calls`
+pub(super) async fn own_call(State(app): Asked, request: Request<Body>) -> Answer {
+    let ask = OwnCallAsk::from_body(&app.body.json(request).await?)?;
+    app.dispatcher.own_call(&ask).await.map_err(Problem::from)?;
+    Ok(json(StatusCode::OK, &Noted { result: "ok" }))
+}
+
+#[derive(Serialize)]
+struct Noted {
+    result: &'static str,
 }
 
 async fn settle(app: &App, verb: Verb, ask: &SettleAsk) -> Answer {

@@ -3,18 +3,25 @@
 //! * this file: connections come, and go at the stop · [`connection`]: one of them, its phases and time-outs
 //! * [`router`]: every path, and what is refused before one is looked for · [`body`]: what a request brings
 //! * [`lookups`], [`nodes`], [`meta`]: the answers · [`answer`]: how they are written
+//! * [`queues`], [`agents`], [`calls`], [`events`]: those about queues, by way of [`desk`]
 
+mod agents;
 mod answer;
 mod body;
+mod calls;
 mod connection;
+mod desk;
+mod events;
 mod lookups;
 mod meta;
 mod nodes;
+mod queues;
 mod router;
 
 pub use router::{ROUTES, RoutePath};
 
 use super::listen::Listener;
+use crate::cell::Desk;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::reload::Door;
 use connection::Limits;
@@ -46,6 +53,8 @@ pub struct Options {
     pub token: Option<Arc<str>>,
     /// Where to ask for the configuration to be read again; `None`: there is no file.
     pub reload: Option<Door>,
+    /// The desk of this instance's cell; `None`: it serves no queues.
+    pub desk: Option<Arc<Desk>>,
 }
 
 /// Serves until `stop`; answers what was asked before it, for at most 3 s.
@@ -58,7 +67,7 @@ pub async fn serve(
     let endpoint = listener.endpoint().clone();
     info!(%endpoint, tcp = ?listener.local_addr(), "http: listening");
     let counting = dispatcher.clone();
-    let front = Front::new(dispatcher, &options, listener.needs_token());
+    let front = Front::new(dispatcher, &options, listener.needs_token(), stop.clone());
     let limits = Limits::new(&options);
     let mut open = JoinSet::new();
     let mut full = false;

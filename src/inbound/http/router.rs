@@ -1,7 +1,8 @@
 //! Every path, and what is refused before one is looked for.
 
 use super::body::BodyLimits;
-use super::{Options, lookups, meta, nodes};
+use super::{Options, agents, calls, events, lookups, meta, nodes, queues};
+use crate::cell::Desk;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::reload::Door;
 use crate::wire::attrs::shorten;
@@ -15,6 +16,7 @@ use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// A path that is served, and its methods; [`ROUTES`] is compared with the OpenAPI document in tests.
@@ -34,6 +36,8 @@ pub const ROUTES: &[RoutePath] = &[
     RoutePath { path: "/v1/confirm", methods: &["post"], handlers: || post(lookups::confirm) },
     RoutePath { path: "/v1/fail", methods: &["post"], handlers: || post(lookups::fail) },
     RoutePath { path: "/v1/done", methods: &["post"], handlers: || post(lookups::done) },
+    RoutePath { path: "/v1/registrations", methods: &["post"], handlers: || post(lookups::register) },
+    RoutePath { path: "/v1/own-calls", methods: &["post"], handlers: || post(lookups::own_call) },
     RoutePath { path: DECISION, methods: &["get"], handlers: || get(lookups::decision) },
     RoutePath { path: "/v1/nodes", methods: &["get"], handlers: || get(nodes::all) },
     RoutePath { path: "/v1/pools", methods: &["get"], handlers: || get(nodes::pools) },
@@ -52,6 +56,32 @@ pub const ROUTES: &[RoutePath] = &[
         methods: &["post"],
         handlers: || post(nodes::heartbeat),
     },
+    RoutePath { path: "/v1/queues", methods: &["get"], handlers: || get(queues::all) },
+    RoutePath {
+        path: "/v1/queues/{id}",
+        methods: &["get", "put", "delete"],
+        handlers: || get(queues::one).put(queues::set).delete(queues::remove),
+    },
+    RoutePath { path: "/v1/calls", methods: &["get"], handlers: || get(calls::all) },
+    RoutePath { path: "/v1/calls/{id}", methods: &["get"], handlers: || get(calls::one) },
+    RoutePath { path: "/v1/calls/{id}/move", methods: &["post"], handlers: || post(calls::move_to) },
+    RoutePath { path: "/v1/calls/{id}/priority", methods: &["post"], handlers: || post(calls::priority) },
+    RoutePath { path: "/v1/calls/{id}/withdraw", methods: &["post"], handlers: || post(calls::withdraw) },
+    RoutePath { path: "/v1/agents", methods: &["get"], handlers: || get(agents::all) },
+    RoutePath {
+        path: "/v1/agents/{id}",
+        methods: &["get", "put", "delete"],
+        handlers: || get(agents::one).put(agents::set).delete(agents::remove),
+    },
+    RoutePath { path: "/v1/agents/{id}/login", methods: &["post"], handlers: || post(agents::login) },
+    RoutePath { path: "/v1/agents/{id}/logout", methods: &["post"], handlers: || post(agents::logout) },
+    RoutePath { path: "/v1/agents/{id}/toggle", methods: &["post"], handlers: || post(agents::toggle) },
+    RoutePath { path: "/v1/agents/{id}/pause", methods: &["post"], handlers: || post(agents::pause) },
+    RoutePath { path: "/v1/agents/{id}/resume", methods: &["post"], handlers: || post(agents::resume) },
+    RoutePath { path: "/v1/offers", methods: &["get"], handlers: || get(queues::offers) },
+    RoutePath { path: "/v1/offers/{id}", methods: &["get"], handlers: || get(queues::offer) },
+    RoutePath { path: "/v1/cell", methods: &["get"], handlers: || get(queues::cell) },
+    RoutePath { path: "/v1/events", methods: &["get"], handlers: || get(events::events) },
     RoutePath { path: "/v1/reload", methods: &["post"], handlers: || post(meta::reload) },
     RoutePath { path: HEALTHZ, methods: &["get"], handlers: || get(meta::healthz) },
     RoutePath { path: "/readyz", methods: &["get"], handlers: || get(meta::readyz) },
@@ -62,11 +92,17 @@ pub const ROUTES: &[RoutePath] = &[
 const DECISION: &str = "/v1/decisions/{call_id}";
 const HEALTHZ: &str = "/healthz";
 
+/// What is below these reads its own query when it is asked by GET.
+const QUERIED: [&str; 5] = ["/v1/queues", "/v1/calls", "/v1/agents", "/v1/offers", "/v1/events"];
+
 /// What every handler needs.
 pub(super) struct App {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) body: BodyLimits,
     pub(super) reload: Option<Door>,
+    pub(super) desk: Option<Arc<Desk>>,
+    /// Answers that go on and on end with it.
+    pub(super) stop: CancellationToken,
 }
 
 /// Answers requests of one listener.
@@ -77,13 +113,19 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(dispatcher: Arc<Dispatcher>, options: &Options, needs_token: bool) -> Arc<Front> {
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        options: &Options,
+        needs_token: bool,
+        stop: CancellationToken,
+    ) -> Arc<Front> {
         let body = BodyLimits {
             bytes: options.body_max_bytes,
             time: Duration::from_millis(options.header_timeout_ms),
         };
         let guard = if needs_token { Guard::Token(options.token.clone()) } else { Guard::Open };
-        let router = router().with_state(Arc::new(App { dispatcher, body, reload: options.reload.clone() }));
+        let (reload, desk) = (options.reload.clone(), options.desk.clone());
+        let router = router().with_state(Arc::new(App { dispatcher, body, reload, desk, stop }));
         Arc::new(Front { body, guard, router })
     }
 
@@ -142,11 +184,15 @@ fn check_origin<B>(request: &Request<B>) -> Result<(), Problem> {
 
 /// A parameter that is not read must not look as if it was. (Probes and scrapers may add theirs.)
 fn check_query<B>(request: &Request<B>) -> Result<(), Problem> {
-    let uri = request.uri();
+    let (uri, method) = (request.uri(), request.method());
+    let below =
+        |top: &str| uri.path().strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let reads = method == Method::GET || method == Method::HEAD;
+    if method == Method::DELETE || (reads && QUERIED.into_iter().any(below)) {
+        return Ok(());
+    }
     match uri.query() {
-        Some(query)
-            if !query.is_empty() && uri.path().starts_with("/v1/") && request.method() != Method::DELETE =>
-        {
+        Some(query) if !query.is_empty() && uri.path().starts_with("/v1/") => {
             let key = query.split(['=', '&']).next().unwrap_or("");
             Err(BadRequest::new(&shorten(key), "this path has no parameters".to_owned()).into())
         }

@@ -6,6 +6,7 @@
 use super::session::{Session, Step};
 use crate::clock::Stopwatch;
 use crate::dispatch::Dispatcher;
+use crate::dispatch::cell::RegisterError;
 use crate::dispatch::registration::{HeartbeatError, HeartbeatInfo};
 use crate::dispatch::settle::{Report, SettleError, Verb};
 use crate::domain::id::PoolId;
@@ -263,6 +264,8 @@ impl Service<'_> {
             },
             Step::Nodes(pool) => self.nodes(pool.as_ref()).await,
             Step::Heartbeat(pool, ask) => self.heartbeat(&pool, &ask).await,
+            Step::Register(ask) => Service::noted(self.dispatcher.register(&ask).await),
+            Step::OwnCall(ask) => Service::noted(self.dispatcher.own_call(&ask).await),
         }
     }
 
@@ -308,6 +311,15 @@ impl Service<'_> {
             }
             Err(HeartbeatError::Refused(problem)) => Reply::bulk(problem.refusal()),
             Err(HeartbeatError::Store(error)) => Reply::error(format!("ERR {error}")),
+        }
+    }
+
+    fn noted(result: Result<(), RegisterError>) -> Reply {
+        match result {
+            Ok(()) => Reply::bulk("OK"),
+            Err(RegisterError::Refused(refusal)) => refused(&refusal),
+            // As for a verb: the proxy keeps it and says it again.
+            Err(RegisterError::Store(error)) => Reply::error(format!("ERR {error}")),
         }
     }
 

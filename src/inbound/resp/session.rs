@@ -6,7 +6,9 @@ use crate::inbound::listen::Peer;
 use crate::wire::ask::{self, BranchAsk, CallId, RouteAsk};
 use crate::wire::attrs::shorten;
 use crate::wire::heartbeat::HeartbeatAsk;
+use crate::wire::own_call::OwnCallAsk;
 use crate::wire::refusal::{BadRequest, Refusal};
+use crate::wire::register::RegisterAsk;
 use crate::wire::resp::{Command, Reply};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -40,6 +42,10 @@ pub(super) enum Step {
     Nodes(Option<PoolId>),
     /// `NODE`: a heartbeat.
     Heartbeat(PoolId, Box<HeartbeatAsk>),
+    /// `REG`: somebody has registered, or has left.
+    Register(Box<RegisterAsk>),
+    /// `USE`: a phone's own call begins, or has ended.
+    OwnCall(Box<OwnCallAsk>),
 }
 
 impl Step {
@@ -53,7 +59,9 @@ impl Step {
             | Step::Route(_)
             | Step::Malformed(_)
             | Step::Settle(..)
-            | Step::Heartbeat(..) => false,
+            | Step::Heartbeat(..)
+            | Step::Register(_)
+            | Step::OwnCall(_) => false,
         }
     }
 }
@@ -97,6 +105,8 @@ enum Word {
     Explain,
     Nodes,
     Node,
+    Reg,
+    Use,
     Ping,
     Echo,
     Select,
@@ -112,7 +122,7 @@ enum Word {
 }
 
 /// Every command with the least and the most arguments that it takes.
-const WORDS: [(&str, Word, usize, usize); 20] = [
+const WORDS: [(&str, Word, usize, usize); 22] = [
     ("route", Word::Route, 2, 3),
     ("confirm", Word::Settle(Verb::Confirm), 1, 2),
     ("done", Word::Settle(Verb::Done), 1, 1),
@@ -121,6 +131,8 @@ const WORDS: [(&str, Word, usize, usize); 20] = [
     ("explain", Word::Explain, 1, 3),
     ("nodes", Word::Nodes, 0, 1),
     ("node", Word::Node, 2, 3),
+    ("reg", Word::Reg, 1, 2),
+    ("use", Word::Use, 1, 2),
     ("echo", Word::Echo, 1, 1),
     ("select", Word::Select, 1, 1),
     ("auth", Word::Auth, 1, 2),
@@ -181,6 +193,8 @@ impl Session {
             Word::Explain => or_refusal(read_explain(args)),
             Word::Nodes => or_refusal(read_nodes(args)),
             Word::Node => or_refusal(read_heartbeat(args)),
+            Word::Reg => or_refusal(read_register(args)),
+            Word::Use => or_refusal(read_own_call(args)),
             Word::Ping => Step::Say(args.first().cloned().map_or(Reply::Simple("PONG".into()), Reply::Bulk)),
             Word::Echo => Step::Say(args.first().cloned().map_or(Reply::Null, Reply::Bulk)),
             Word::Select => select(args),
@@ -327,6 +341,18 @@ fn read_heartbeat(args: &[Bytes]) -> Result<Step, BadRequest> {
     let id = ask::value("id", text("id", args.get(1))?)?;
     let ask = HeartbeatAsk::from_attributes(id, text("attributes", args.get(2))?)?;
     Ok(Step::Heartbeat(pool, Box::new(ask)))
+}
+
+fn read_register(args: &[Bytes]) -> Result<Step, BadRequest> {
+    let aor = text("aor", args.first())?;
+    let ask = RegisterAsk::from_attributes(aor, text("attributes", args.get(1))?)?;
+    Ok(Step::Register(Box::new(ask)))
+}
+
+fn read_own_call(args: &[Bytes]) -> Result<Step, BadRequest> {
+    let aor = text("aor", args.first())?;
+    let ask = OwnCallAsk::from_attributes(aor, text("attributes", args.get(1))?)?;
+    Ok(Step::OwnCall(Box::new(ask)))
 }
 
 /// An argument as text; one that was left out is empty.

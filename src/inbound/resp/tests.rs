@@ -8,14 +8,14 @@ use crate::config::Config;
 use crate::dispatch::nodes;
 use crate::dispatch::settings::Settings;
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{LeaseId, NodeId, PoolId};
+use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use crate::inbound::listen::Peer;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
-    Written,
+    Answer, Carried, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
+    View, Written,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::wire::token::Secret;
@@ -78,6 +78,9 @@ impl Store for Far {
     }
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
         self.near.known(pool, leases).await
+    }
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError> {
+        self.near.carried(pool, slot).await
     }
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {
         self.near.usage(pool, scopes).await

@@ -2,8 +2,9 @@
 
 use super::tracked::{Part, Tracked};
 use super::{
-    Accepted, Batch, Candidate, Change, Committed, ENDED_KEPT_MS, INBOX_MAX, Image, KEY_KEPT_MS, Leadership,
-    OUTBOX_MAX, Opened, Position, REGISTRATION_GRACE_MS, Redeemed, Register, Registration, Sent, Told, check,
+    Accepted, Batch, Candidate, Change, Committed, ENDED_KEPT_MS, INBOX_MAX, Image, KEY_KEPT_MS, Leader,
+    Leadership, Look, OUTBOX_MAX, Opened, Position, REGISTRATION_GRACE_MS, Redeemed, Register, Registration,
+    Sent, Told, check,
 };
 use crate::domain::id::{ProxyId, QueueId};
 use crate::domain::time::EpochMs;
@@ -453,6 +454,29 @@ impl CellTable {
             all.filter(|(_, saved)| saved.until <= now).map(|(name, _)| name.clone()).collect();
         for name in over {
             self.registrations.remove(&name);
+        }
+    }
+
+    /// As [`super::CellStore::look`].
+    #[must_use]
+    pub fn look(&self, now: EpochMs) -> Look {
+        let head = &self.head;
+        let leader = head.holder.as_ref().map(|holder| Leader {
+            holder: holder.clone(),
+            epoch: head.granted,
+            left_ms: self.until.since(now),
+        });
+        Look {
+            now,
+            leader,
+            epoch: head.epoch,
+            seq: head.seq,
+            cursor: Position(head.cursor),
+            sent: Position(head.sent),
+            told: Position(head.told),
+            whole: !head.partial,
+            records: self.records.map().iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
+            registrations: self.registrations(now),
         }
     }
 

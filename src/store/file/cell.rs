@@ -7,8 +7,8 @@ use crate::domain::id::{CellId, QueueId};
 use crate::domain::time::EpochMs;
 use crate::store::StoreError;
 use crate::store::cell::{
-    Accepted, Batch, Candidate, CellStore, CellTable, Committed, Leadership, Opened, Position, Redeemed,
-    Register, Registration, Sent, Told,
+    Accepted, Batch, Candidate, CellStore, CellTable, Committed, Leadership, Look, Opened, Position,
+    Redeemed, Register, Registration, Sent, Told,
 };
 use async_trait::async_trait;
 
@@ -82,6 +82,10 @@ impl CellStore for FileStore {
 
     async fn registrations(&self, cell: &CellId) -> Result<Vec<Registration>, StoreError> {
         self.read_cell("registrations", cell, |table, now| table.registrations(now))
+    }
+
+    async fn look(&self, cell: &CellId) -> Result<Look, StoreError> {
+        self.change_cell("look", cell, |table, now| table.look(now)).await
     }
 
     async fn queue(&self, cell: &CellId, queue: &QueueId, limit: usize) -> Result<Vec<String>, StoreError> {

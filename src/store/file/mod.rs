@@ -16,11 +16,11 @@ pub use disk::{FORMAT, Seen, inspect};
 use super::cell::CellTable;
 use super::table::PoolState;
 use super::{
-    Answer, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
-    View, Written,
+    Answer, Carried, ClockFn, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError,
+    Swept, View, Written,
 };
 use crate::domain::admission::{Scope, Usage};
-use crate::domain::id::{CellId, LeaseId, NodeId, PoolId};
+use crate::domain::id::{CellId, LeaseId, NodeId, PoolId, Slot};
 use crate::domain::lease::Settled;
 use crate::domain::time::EpochMs;
 use async_trait::async_trait;
@@ -275,6 +275,10 @@ impl Store for FileStore {
 
     async fn known(&self, pool: &PoolId, leases: &[LeaseId]) -> Result<Known, StoreError> {
         self.in_memory("known", pool, |state, now| state.known(leases, now))
+    }
+
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError> {
+        self.in_memory("carried", pool, |state, now| state.carried(slot, now))
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {

@@ -20,16 +20,21 @@ use super::{RedisStore, TRIES, all};
 use crate::domain::id::{CellId, QueueId};
 use crate::domain::time::EpochMs;
 use crate::store::cell::{
-    Accepted, Batch, Candidate, CellStore, Committed, ENDED_KEPT_MS, INBOX_MAX, Image, KEY_KEPT_MS,
-    Leadership, Opened, Position, REGISTRATION_GRACE_MS, Redeemed, Register, Registration, Sent, Told, check,
+    Accepted, Batch, Candidate, CellStore, Committed, ENDED_KEPT_MS, INBOX_MAX, Image, KEY_KEPT_MS, Leader,
+    Leadership, Look, Opened, Position, REGISTRATION_GRACE_MS, Redeemed, Register, Registration, Sent, Told,
+    check,
 };
 use crate::store::{Store as _, StoreError};
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use tracing::warn;
 
 /// Things that one command reads at most: nobody else is served meanwhile.
 const CHUNK: usize = 1000;
+
+/// How much of a name that makes no sense is shown, in characters.
+const SHOWN_MAX: usize = 100;
 
 /// Registrations that are over which one REGISTER takes out at most.
 const OVER_MAX: u32 = 100;
@@ -43,6 +48,7 @@ pub(super) struct Scripts {
     send: Script,
     told: Script,
     register: Script,
+    unregister: Script,
 }
 
 macro_rules! script {
@@ -68,6 +74,7 @@ impl Scripts {
             send: script!("send"),
             told: script!("told"),
             register: script!("register"),
+            unregister: script!("unregister"),
         }
     }
 }
@@ -116,12 +123,12 @@ impl RedisStore {
             };
             for pair in pairs.chunks(2) {
                 let read = match pair {
-                    [field, value] => field.text().zip(value.text()),
+                    [field, value] => field.lossy().zip(value.lossy()),
                     _ => None,
                 };
                 let (field, value) =
                     read.ok_or_else(|| unexpected(op, cell, name, &Reply::List(pair.into())))?;
-                found.insert(field.to_owned(), value.to_owned());
+                found.insert(field, value);
             }
             cursor = next.text().ok_or_else(|| unexpected(op, cell, name, next))?.to_owned();
             if cursor == "0" {
@@ -130,7 +137,7 @@ impl RedisStore {
         }
     }
 
-    /// The entries of a stream behind a position.
+    /// The entries of a stream behind a position; those that cannot be read are left out.
     async fn entries<T>(
         &self,
         op: &'static str,
@@ -148,16 +155,52 @@ impl RedisStore {
             let reply = self.conn.query(op, cmd).await?;
             let rows = reply.list().ok_or_else(|| unexpected(op, cell, name, &reply))?;
             for row in rows {
-                let entry = position(row).and_then(|(at, fields)| Some((at.0, read(at, fields)?)));
-                let (at, entry) = entry.ok_or_else(|| unexpected(op, cell, name, row))?;
-                after = at;
-                found.push(entry);
+                let (at, fields) = position(row).ok_or_else(|| unexpected(op, cell, name, row))?;
+                after = at.0;
+                found.extend(read(at, fields));
             }
             if rows.len() < most {
                 break;
             }
         }
         Ok(found)
+    }
+
+    /// Fields of a hash that are numbers, or words.
+    async fn fields<const N: usize>(
+        &self,
+        op: &'static str,
+        cell: &CellId,
+        name: &str,
+        fields: [&str; N],
+    ) -> Result<[Option<String>; N], StoreError> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(key(cell, name)).arg(&fields);
+        let reply = self.conn.query(op, cmd).await?;
+        let values = reply.list().map(|all| all.iter().map(|one| one.text().map(str::to_owned)).collect());
+        let values: Option<Vec<Option<String>>> = values;
+        values.and_then(|all| all.try_into().ok()).ok_or_else(|| unexpected(op, cell, name, &reply))
+    }
+
+    /// The registrations that are not over at `now`, and those that cannot be read.
+    async fn registered(
+        &self,
+        op: &'static str,
+        cell: &CellId,
+    ) -> Result<(EpochMs, Vec<Registration>, Vec<(String, String)>), StoreError> {
+        let all = self.scan(op, cell, "reg").await?;
+        let now = self.now().await?;
+        let (mut live, mut damaged) = (Vec::with_capacity(all.len()), Vec::new());
+        for (name, saved) in all {
+            match registration(&name, &saved) {
+                Some((one, ended)) if !ended && one.until > now => live.push(one),
+                Some(_) => {}
+                // Of a name that is no text only the bytes would help, and nobody asks for it.
+                None if name.contains(char::REPLACEMENT_CHARACTER) => {}
+                None => damaged.push((name, saved)),
+            }
+        }
+        Ok((now, live, damaged))
     }
 
     async fn texts(
@@ -279,11 +322,14 @@ impl CellStore for RedisStore {
     }
 
     async fn inbox(&self, cell: &CellId, after: Position, limit: usize) -> Result<Vec<Sent>, StoreError> {
-        let read = |position, fields: &[Reply]| match fields {
-            [_, key, _, text] => {
-                Some(Sent { position, key: key.text()?.to_owned(), text: text.text()?.to_owned() })
-            }
+        let read = |fields: &[Reply]| match fields {
+            [_, key, _, text] => key.lossy().zip(text.lossy()),
             _ => None,
+        };
+        // What is no command is answered as such: whatever stands behind it is not held up.
+        let read = |position: Position, fields: &[Reply]| {
+            let (key, text) = read(fields).unwrap_or_else(|| (format!("odd-{}", position.0), String::new()));
+            Some(Sent { position, key, text })
         };
         self.entries("inbox", (cell, "in"), after, limit, read).await
     }
@@ -331,21 +377,43 @@ impl CellStore for RedisStore {
 
     async fn registrations(&self, cell: &CellId) -> Result<Vec<Registration>, StoreError> {
         const OP: &str = "registrations";
-        let all = self.scan(OP, cell, "reg").await?;
-        let now = self.now().await?;
-        let mut live = Vec::with_capacity(all.len());
-        for (name, saved) in all {
-            let damaged = || StoreError::Damaged {
-                op: OP,
-                key: key(cell, "reg"),
-                cause: format!("{name:?} is {saved:?}"),
-            };
-            let (one, ended) = registration(&name, &saved).ok_or_else(damaged)?;
-            if !ended && one.until > now {
-                live.push(one);
+        let (_, live, damaged) = self.registered(OP, cell).await?;
+        let keys = keys(cell, ["reg"]);
+        for (name, saved) in damaged {
+            // The phone's next REGISTER writes it anew, and may have done so by now.
+            let mut call = Call::new(&self.scripts.cell.unregister, keys.iter());
+            call.text(&name).text(&saved);
+            if matches!(self.conn.run(OP, call).await?, Reply::Int(1)) {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+                warn!(%cell, name = shown, "a registration that cannot be read is taken out");
             }
         }
         Ok(live)
+    }
+
+    async fn look(&self, cell: &CellId) -> Result<Look, StoreError> {
+        const OP: &str = "look";
+        const META: [&str; 6] = ["epoch", "seq", "cursor", "sent", "told", "partial"];
+        // In pieces, so that nobody waits while thousands of calls are read. The positions come first: what is told after them
+        // may be in the records already, and nothing is missing from both.
+        let [epoch, seq, cursor, sent, told, partial] = self.fields(OP, cell, "meta", META).await?;
+        let [holder, granted, ends] = self.fields(OP, cell, "lead", ["holder", "epoch", "until"]).await?;
+        let records = self.scan(OP, cell, "st").await?;
+        let (now, registrations, _) = self.registered(OP, cell).await?;
+        let digits = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (granted, ends) = (digits(granted), EpochMs(digits(ends)));
+        Ok(Look {
+            now,
+            leader: holder.map(|holder| Leader { holder, epoch: granted, left_ms: ends.since(now) }),
+            epoch: digits(epoch),
+            seq: digits(seq),
+            cursor: Position(digits(cursor)),
+            sent: Position(digits(sent)),
+            told: Position(digits(told)),
+            whole: partial.as_deref() != Some("1"),
+            records: records.into_iter().collect(),
+            registrations,
+        })
     }
 
     async fn queue(&self, cell: &CellId, queue: &QueueId, limit: usize) -> Result<Vec<String>, StoreError> {

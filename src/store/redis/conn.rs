@@ -59,6 +59,14 @@ impl Reply {
         }
     }
 
+    /// Bytes that are no text are replaced: whoever reads it finds it damaged, and others are not held up by it.
+    pub(super) fn lossy(&self) -> Option<String> {
+        match self {
+            Reply::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            Reply::Int(_) | Reply::List(_) | Reply::Other => None,
+        }
+    }
+
     pub(super) fn int(&self) -> Option<i64> {
         match self {
             Reply::Int(number) => Some(*number),

@@ -68,6 +68,10 @@ impl Keys {
         [&self.birth, &self.lease].into_iter()
     }
 
+    pub(super) fn carried(&self) -> impl Iterator<Item = &String> {
+        [&self.own, &self.lease].into_iter()
+    }
+
     pub(super) fn usage(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.lease)
     }

@@ -35,8 +35,8 @@ pub use conn::{Options, UrlError};
 pub use probe::{Probe, Server};
 
 use super::{
-    Answer, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept, View,
-    Written, definition,
+    Answer, Carried, Heartbeats, Known, NodeRecord, Pick, PoolRules, SettleOne, Store, StoreError, Swept,
+    View, Written, definition,
 };
 use crate::domain::admission::{Scope, Usage};
 use crate::domain::id::{LeaseId, NodeId, PoolId, Slot};
@@ -63,6 +63,9 @@ pub struct RedisStore {
     newer: Mutex<HashMap<PoolId, Arc<View>>>,
 }
 
+/// Leases that are read at once: others are not to wait.
+const CARRIED_MAX: usize = 1_000;
+
 struct Scripts {
     pick: Script,
     pick_alone: Script,
@@ -70,6 +73,7 @@ struct Scripts {
     view: Script,
     nodes: Script,
     known: Script,
+    carried: Script,
     usage: Script,
     sweep: Script,
     steward: Script,
@@ -109,6 +113,7 @@ impl RedisStore {
                 view: script!("view"),
                 nodes: script!("nodes"),
                 known: script!("known"),
+                carried: script!("carried"),
                 usage: script!("usage"),
                 sweep: script!("sweep"),
                 steward: script!("steward"),
@@ -336,6 +341,24 @@ impl Store for RedisStore {
             known.live.extend(live.iter().map(|one| one.int() == Some(1)));
         }
         Ok(known)
+    }
+
+    async fn carried(&self, pool: &PoolId, slot: Slot) -> Result<Vec<Carried>, StoreError> {
+        const OP: &str = "carried";
+        let layout = self.layouts.any(pool);
+        let mut all = Vec::new();
+        loop {
+            let mut call = Call::new(&self.scripts.carried, layout.keys.carried());
+            for number in [usize::from(slot.0), all.len(), CARRIED_MAX] {
+                call.text(&number.to_string());
+            }
+            let reply = self.conn.run(OP, call).await?;
+            let some = record::carried(&reply).ok_or_else(|| layout.unexpected(OP, &reply))?;
+            all.extend(&some);
+            if some.len() < CARRIED_MAX {
+                return Ok(all);
+            }
+        }
     }
 
     async fn usage(&self, pool: &PoolId, scopes: &[Scope]) -> Result<Vec<Usage>, StoreError> {

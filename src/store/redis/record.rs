@@ -6,7 +6,7 @@ use crate::domain::admission::{Admit, Rate, Usage};
 use crate::domain::id::Slot;
 use crate::domain::pool::Loaded;
 use crate::domain::time::EpochMs;
-use crate::store::{StoreError, View, definition};
+use crate::store::{Carried, StoreError, View, definition};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
@@ -70,6 +70,20 @@ pub(super) fn reload(
 pub(super) fn history(text: &[u8]) -> u64 {
     let hash = Sha256::digest(text);
     hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+}
+
+/// Reads the leases of a slot: id, state, id, state, …
+pub(super) fn carried(reply: &Reply) -> Option<Vec<Carried>> {
+    reply
+        .list()?
+        .chunks(2)
+        .map(|row| match row {
+            [id @ Reply::Text(_), state @ Reply::Text(_)] => {
+                Some(Carried { lease: id.text()?.parse().ok()?, confirmed: state.text()? == "C" })
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// Writes a limit.

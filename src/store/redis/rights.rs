@@ -89,6 +89,7 @@ mod tests {
             include_str!("cell_send.lua"),
             include_str!("cell_told.lua"),
             include_str!("cell_register.lua"),
+            include_str!("cell_unregister.lua"),
         ];
         let calls = |script: &'static str| {
             ["redis.call(", "redis.pcall("].into_iter().flat_map(move |word| script.split(word).skip(1))

@@ -1,30 +1,92 @@
 //! Records of a cell: calls, agents and offers as JSON, as the store keeps them. Fields have short names: a cell has
 //! thousands of records, and each change writes a whole one.
 //!
-//! A record is named by its kind and its id: `c:<call>`, `a:<agent>`, `o:<offer>`. Fields that a later version adds are left
-//! out of account by this one; a field that is missing makes a record unreadable, unless it has a default.
+//! A record is named by its kind and its id: `c:<call>`, `a:<agent>`, `o:<offer>`, `r:<agent>` and `q:<queue>` for one
+//! that was laid down at run time. What a later version adds is left out of account by this one, since it may follow that one in
+//! leading the cell: fields that it does not know, words of rules, and of a number beyond its limits what is beyond. A field that is
+//! missing makes a record unreadable, unless it has a default. A command is for a leader of now, and is what it says or nothing.
 
 mod command;
 mod event;
+mod queue;
+mod rules;
 
-pub use command::{CommandError, read_command, write_command};
-pub use event::write_event;
+pub use command::{CommandError, REASON_MAX, read_command, write_command};
+pub use event::{EventError, event_word, read_event, write_event};
+pub use queue::{checked_queue, write_queue};
+pub use rules::{checked_rules, write_rules};
 
-use crate::domain::agent::{Agent, AgentState, Then};
+use crate::domain::agent::{Agent, AgentState, OwnCall, OwnCallId, Then};
 use crate::domain::call::{Call, Channel, DoneReason, Identity, Stage, TreatedFor};
 use crate::domain::controller::Saved;
-use crate::domain::id::{AgentId, CallId, NameError, OfferId};
+use crate::domain::id::{AgentId, CallId, NameError, OfferId, QueueId};
 use crate::domain::matching::{Priority, Skills};
 use crate::domain::offer::{Offer, OfferEnd, OfferStage};
 use crate::domain::time::EpochMs;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest cause that is told of a record, in characters; what is a control character takes a few more.
 const CAUSE_MAX: usize = 200;
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A wish: what is not known or beyond its limits is refused.
+    Wish,
+    /// What somebody was granted, maybe by a later version: what is not known is left out of account.
+    Record,
+}
+
+/// Fields that are not known.
+type More = BTreeMap<String, IgnoredAny>;
+
+impl Kind {
+    /// # Errors
+    /// The name of the first of these fields, where none may be.
+    fn allows(self, more: &More) -> Result<(), String> {
+        match (self, more.keys().next()) {
+            (Kind::Wish, Some(name)) => Err(one_line(&format!("{name}: not known"))),
+            (Kind::Wish | Kind::Record, _) => Ok(()),
+        }
+    }
+
+    /// A number within its limits.
+    fn within<T: TryFrom<u64>>(
+        self,
+        key: &str,
+        value: u64,
+        limits: RangeInclusive<u64>,
+    ) -> Result<T, String> {
+        let (least, most) = (*limits.start(), *limits.end());
+        let wrong = || format!("{key}: {least} to {most}");
+        let value = match self {
+            Kind::Wish if !limits.contains(&value) => return Err(wrong()),
+            Kind::Wish => value,
+            Kind::Record => value.clamp(least, most),
+        };
+        T::try_from(value).map_err(|_| wrong())
+    }
+
+    /// What a word says; `else_` stands for one that is not known.
+    fn word<T>(self, key: &str, said: Result<T, String>, else_: T) -> Result<T, String> {
+        match (self, said) {
+            (_, Ok(said)) => Ok(said),
+            (Kind::Wish, Err(cause)) => Err(format!("{key}: {cause}")),
+            (Kind::Record, Err(_)) => Ok(else_),
+        }
+    }
+
+    /// Whether there are too many of something. Those of a record are there.
+    fn are_too_many(self, count: usize, most: usize) -> bool {
+        self == Kind::Wish && count > most
+    }
+}
 
 /// Why a record cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +111,16 @@ pub fn agent_name(id: &AgentId) -> String {
 /// The name of an offer's record.
 pub fn offer_name(id: &OfferId) -> String {
     format!("o:{id}")
+}
+
+/// The name of the record of an agent that was laid down at run time.
+pub fn rules_name(id: &AgentId) -> String {
+    format!("r:{id}")
+}
+
+/// The name of the record of a queue that was laid down at run time.
+pub fn queue_name(id: &QueueId) -> String {
+    format!("q:{id}")
 }
 
 /// A call as text.
@@ -76,9 +148,11 @@ pub fn write_call(call: &Call) -> String {
             Stage::Connected { offer, since } => {
                 WrittenStage::Connected { offer: offer.as_str().into(), since: since.0 }
             }
-            Stage::Treated { treatment, why } => {
-                WrittenStage::Treated { treatment: treatment.as_str().into(), why: why.as_str().into() }
-            }
+            Stage::Treated { treatment, why, extension } => WrittenStage::Treated {
+                treatment: treatment.as_str().into(),
+                why: why.as_str().into(),
+                extension: extension.as_deref().map(Into::into),
+            },
             Stage::Ending { reason, cause } => {
                 WrittenStage::Ending { reason: reason.as_str().into(), cause: *cause }
             }
@@ -105,6 +179,7 @@ pub fn write_agent(agent: &Agent) -> String {
         taken: agent.taken.iter().map(|(queue, taken)| (queue.as_str().into(), *taken)).collect(),
         misses: agent.misses,
         idle_since: agent.idle_since.0,
+        own: agent.own_calls.iter().map(|(call, own)| (call.as_ref().into(), WrittenOwn::of(own))).collect(),
     };
     json(&written)
 }
@@ -122,6 +197,7 @@ pub fn write_offer(offer: &Offer) -> String {
         stage: match &offer.stage {
             OfferStage::Making => WrittenOfferStage::Making {},
             OfferStage::Ringing { until } => WrittenOfferStage::Ringing { until: until.0 },
+            OfferStage::Announcing { until } => WrittenOfferStage::Announcing { until: until.0 },
             OfferStage::Connecting { again, tries } => {
                 WrittenOfferStage::Connecting { again: again.0, tries: *tries }
             }
@@ -151,6 +227,8 @@ fn read_one(name: &str, text: &str, saved: &mut Saved) -> Result<(), String> {
         Some(("c", id)) => saved.calls.push(read_call(name_of(id)?, text)?),
         Some(("a", id)) => saved.agents.push(read_agent(name_of(id)?, text)?),
         Some(("o", id)) => saved.offers.push(read_offer(name_of(id)?, text)?),
+        Some(("q", id)) => saved.queues.push((name_of(id)?, queue::read_queue(text)?)),
+        Some(("r", id)) => saved.rules.push((name_of(id)?, rules::read_rules(text)?)),
         Some(_) | None => return Err("no call, agent or offer".to_owned()),
     }
     Ok(())
@@ -183,8 +261,9 @@ fn read_call(id: CallId, text: &str) -> Result<Call, String> {
             WrittenStage::Connected { offer, since } => {
                 Stage::Connected { offer: name_of(&offer)?, since: EpochMs(since) }
             }
-            WrittenStage::Treated { treatment, why } => Stage::Treated {
+            WrittenStage::Treated { treatment, why, extension } => Stage::Treated {
                 treatment: name_of(&treatment)?,
+                extension: extension.map(Into::into),
                 why: word_of(&why, &TreatedFor::ALL, |why| why.as_str())?,
             },
             WrittenStage::Ending { reason, cause } => {
@@ -216,6 +295,7 @@ fn read_agent(id: AgentId, text: &str) -> Result<Agent, String> {
         taken: taken.collect::<Result<_, String>>()?,
         misses: read.misses,
         idle_since: EpochMs(read.idle_since),
+        own_calls: read.own.into_iter().map(own_call).collect::<Result<_, String>>()?,
     })
 }
 
@@ -232,6 +312,7 @@ fn read_offer(id: OfferId, text: &str) -> Result<Offer, String> {
         stage: match read.stage {
             WrittenOfferStage::Making {} => OfferStage::Making,
             WrittenOfferStage::Ringing { until } => OfferStage::Ringing { until: EpochMs(until) },
+            WrittenOfferStage::Announcing { until } => OfferStage::Announcing { until: EpochMs(until) },
             WrittenOfferStage::Connecting { again, tries } => {
                 OfferStage::Connecting { again: EpochMs(again), tries }
             }
@@ -300,6 +381,8 @@ enum WrittenStage<'a> {
         treatment: Text<'a>,
         #[serde(borrow)]
         why: Text<'a>,
+        #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+        extension: Option<Text<'a>>,
     },
     Ending {
         #[serde(borrow)]
@@ -318,6 +401,26 @@ struct WrittenAgent<'a> {
     misses: u32,
     #[serde(rename = "i")]
     idle_since: u64,
+    #[serde(rename = "o", borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    own: BTreeMap<Text<'a>, WrittenOwn<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenOwn<'a> {
+    #[serde(rename = "k", borrow)]
+    proxy: Text<'a>,
+    #[serde(rename = "t")]
+    since: u64,
+}
+
+impl WrittenOwn<'_> {
+    fn of(own: &OwnCall) -> WrittenOwn<'_> {
+        WrittenOwn { proxy: own.proxy.as_str().into(), since: own.since.0 }
+    }
+}
+
+fn own_call((call, own): (Text<'_>, WrittenOwn<'_>)) -> Result<(OwnCallId, OwnCall), String> {
+    Ok((OwnCallId::from(call), OwnCall { proxy: name_of(&own.proxy)?, since: EpochMs(own.since) }))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -384,6 +487,9 @@ struct WrittenOffer<'a> {
 enum WrittenOfferStage<'a> {
     Making {},
     Ringing {
+        until: u64,
+    },
+    Announcing {
         until: u64,
     },
     Connecting {

@@ -1,7 +1,7 @@
 //! How a leader drives its nodes: what it hears of them, and what it asks of them.
 
 use super::super::io::{Ask, Link, Mono, Output, Right};
-use super::super::nodes::{LIST_AFTER_UNKNOWN_MS, LIST_AGAIN_MS};
+use super::super::nodes::{LIST_AFTER_UNKNOWN_MS, LIST_AFTER_UP_MS, LIST_AGAIN_MS};
 use super::{Desk, Leading};
 use crate::domain::controller::{Effect, Input, Listing, Outcome};
 use crate::domain::id::NodeId;
@@ -47,7 +47,13 @@ impl Leading {
         out.push_back(Output::Disconnect(node.clone()));
     }
 
-    pub(in crate::cell::pilot) fn node_dead(&mut self, node: &NodeId) {
+    /// What it was asked before that, it is asked again: its channels are given up, and only a later answer brings them back.
+    pub(in crate::cell::pilot) fn node_dead(&mut self, node: &NodeId, now: Mono) {
+        if let Some(seat) = self.nodes.0.get_mut(node)
+            && seat.listing.take().is_some()
+        {
+            seat.list_at = now;
+        }
         self.tell(Input::NodeDead(node.clone()), None);
     }
 
@@ -66,6 +72,9 @@ impl Leading {
             None => seat.list_at = seat.list_at.min(now.after(LIST_AGAIN_MS)),
             Some(listing) => {
                 seat.listed = true;
+                if std::mem::take(&mut seat.is_new) {
+                    seat.list_at = seat.list_at.min(now.after(LIST_AFTER_UP_MS));
+                }
                 self.tell(Input::Listing(listing), None);
             }
         }

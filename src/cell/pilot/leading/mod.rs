@@ -28,6 +28,9 @@ const REGISTRATIONS_MS: u64 = 2_000;
 /// may ring there; it waits so long for a node that does not answer and is not called dead, in ms.
 const BLIND_MAX_MS: u64 = 30_000;
 
+/// A node that is called dead may be back since: a new leader tries so long to attach to it, in ms, before it takes the word for it.
+const DEAD_AFTER_MS: u64 = 1_500;
+
 /// Of more than this that waits for the store, only what cannot be made again is kept; the rest is written anew.
 const PENDING_MAX: usize = 50_000;
 
@@ -104,6 +107,8 @@ pub(super) struct Leading {
     /// Whether it was sure at the last input.
     is_sure: bool,
     began: Mono,
+    /// When it was last looked whether offers may be made.
+    looked: Mono,
     seq: u64,
     desk: Desk,
     batch: Option<Batch>,
@@ -158,6 +163,7 @@ impl Leading {
             sure_until,
             is_sure: true,
             began: now,
+            looked: now,
             seq: left.seq,
             desk: Desk::Steady,
             batch: None,
@@ -219,6 +225,7 @@ impl Leading {
         self.tell(Input::Offering(false), None);
         for seat in self.nodes.0.values_mut() {
             seat.listed = false;
+            seat.is_new = true;
             seat.listing = None;
             seat.list_at = now;
         }
@@ -314,10 +321,12 @@ impl Leading {
     }
 
     fn begin_offering(&mut self, dead: &BTreeSet<NodeId>, now: Mono, out: &mut VecDeque<Output>) {
+        self.looked = now;
         if self.offering || !self.registrations_known || !matches!(self.desk, Desk::Steady) {
             return;
         }
-        let known = self.nodes.0.iter().all(|(node, seat)| seat.listed || dead.contains(node));
+        let tried = now.since(self.began) >= DEAD_AFTER_MS;
+        let known = self.nodes.0.iter().all(|(node, seat)| seat.listed || tried && dead.contains(node));
         if known || now.since(self.began) >= BLIND_MAX_MS {
             self.offering = true;
             out.push_back(Output::Note(Note::Offering));
@@ -326,7 +335,7 @@ impl Leading {
             // Nobody can ask a node that is laid down no longer what has become of its channels.
             let strays = self.controller.nodes().into_iter().filter(|node| !self.nodes.0.contains_key(node));
             let gone: Vec<NodeId> = ours.chain(strays).collect();
-            gone.into_iter().for_each(|node| self.tell(Input::NodeDead(node), None));
+            gone.into_iter().for_each(|node| self.node_dead(&node, now));
             self.tell(Input::Offering(true), None);
         }
     }
@@ -345,7 +354,10 @@ impl Leading {
         let inbox = reads.then_some(self.inbox.next).filter(|next| *next < self.sure_until);
         let registrations = self.registrations.asked.is_none().then_some(self.registrations.next);
         let blind = !self.offering && self.registrations_known;
-        let blind = blind.then(|| self.began.after(BLIND_MAX_MS));
+        let blind = blind.then(|| {
+            let (tried, blind) = (self.began.after(DEAD_AFTER_MS), self.began.after(BLIND_MAX_MS));
+            if self.looked < tried { tried } else { blind }
+        });
         [controller, batch, reopening, inbox, registrations, blind, self.nodes.next_timeout()]
             .into_iter()
             .flatten()

@@ -80,6 +80,12 @@ impl Leading {
         self.inbox.asked = None;
     }
 
+    /// The commands up to here were done, and the store knows it.
+    pub(in crate::cell::pilot) fn go_on_behind(&mut self, cursor: Position) {
+        self.cursor = cursor;
+        self.read = cursor;
+    }
+
     /// What the batch under way holds and the store may not have.
     pub(super) fn keep_batch(&mut self) {
         let Some(batch) = self.batch.take() else { return };
@@ -204,6 +210,10 @@ impl Entry {
                 | Change::CallGone(_)
                 | Change::Agent(_)
                 | Change::AgentGone(_)
+                | Change::Rules(..)
+                | Change::RulesGone(_)
+                | Change::Queue(..)
+                | Change::QueueGone(_)
                 | Change::Offer(_)
                 | Change::OfferGone(_)
                 | Change::Place { .. }

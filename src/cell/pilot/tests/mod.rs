@@ -58,6 +58,8 @@ fn setup() -> Setup {
         stay: Presence::Any,
         answering: Answering::Entry,
         music: "default".into(),
+        agent_announce: Vec::new(),
+        agent_announce_max_ms: 10_000,
         ends: [].into(),
     };
     let ann = AgentRules {
@@ -73,6 +75,7 @@ fn setup() -> Setup {
         agents: [(name("ann"), ann)].into(),
         treatments: [(name("closed"), Treatment::HangUp { cause: 16 })].into(),
         last_resort: Some(name("closed")),
+        ..Setup::default()
     }
 }
 
@@ -348,10 +351,13 @@ fn effect_line(effect: &Effect) -> String {
     match effect {
         Effect::Attend(attend) => format!("attend {}", attend.channel.id),
         Effect::Join { caller, leg, .. } => format!("join {} {}", caller.id, leg.id),
+        Effect::Announce { leg, .. } => format!("announce {}", leg.id),
+        Effect::Hush { leg, .. } => format!("hush {}", leg.id),
         Effect::DropLeg { leg, void: false, .. } => format!("drop {}", leg.id),
         Effect::DropLeg { leg, void: true, .. } => format!("void {}", leg.id),
         Effect::Originate(originate) => format!("originate {}", originate.leg.id),
         Effect::Continue { channel, .. } => format!("continue {}", channel.id),
+        Effect::Tell { leg, progress } => format!("tell {} {progress:?}", leg.id),
         Effect::HangUp { channel, .. } => format!("hang up {}", channel.id),
     }
 }

@@ -19,7 +19,7 @@ fn with_a_call() -> Scene {
 }
 
 #[test]
-fn a_node_that_is_up_says_what_it_has_and_again_every_half_minute() {
+fn a_node_that_is_up_says_what_it_has_and_soon_again_and_then_every_half_minute() {
     let mut s = Scene::leads(&["n1"]);
     assert_eq!(s.tell(Input::NodeUp(name("n1"), Link(1))), ["list n1"]);
     let (ask, _) = s.list_ask("n1");
@@ -28,8 +28,24 @@ fn a_node_that_is_up_says_what_it_has_and_again_every_half_minute() {
     assert_eq!(s.pass(999), [""; 0]);
     assert_eq!(s.pass(1), ["list n1"]);
     assert_eq!(s.listed("n1", vec![]), ["Offering"]);
+    assert_eq!(s.pass(2_999), [""; 0]);
+    assert_eq!(s.pass(1), ["list n1"]);
+    assert_eq!(s.listed("n1", vec![]), [""; 0]);
     assert_eq!(s.pass(29_999), [""; 0]);
     assert_eq!(s.pass(1), ["list n1"]);
+}
+
+#[test]
+fn a_node_that_was_started_again_at_once_is_soon_known_to_have_forgotten_its_calls() {
+    let mut s = with_a_call();
+    s.pass(500);
+    s.tell(Input::NodeDown(name("n1"), Link(1)));
+    s.tell(Input::NodeUp(name("n1"), Link(2)));
+    s.listed("n1", vec![]);
+    assert!(stage(&s, "c1").is_some(), "too young for this listing");
+    assert!(s.pass(3_000).contains(&"list n1".to_owned()));
+    s.listed("n1", vec![]);
+    assert_eq!(stage(&s, "c1"), None);
 }
 
 #[test]
@@ -150,6 +166,8 @@ fn no_offer_is_made_before_that() {
     s.letters(&[(1, "k1", Some(Command::Login(name("ann"))))]);
     assert_eq!(stage(&s, "c1"), Some(Stage::Waiting), "a phone may ring by n2");
     s.tell(Input::NodeDead(name("n2")));
+    assert_eq!(stage(&s, "c1"), Some(Stage::Waiting), "it may be back since");
+    s.pass(1_500);
     assert!(matches!(stage(&s, "c1"), Some(Stage::Offered { .. })), "not any more");
 }
 
@@ -164,8 +182,8 @@ fn for_a_node_that_says_nothing_and_is_not_called_dead_offers_wait_half_a_minute
     assert!(begins(s.pass(1)));
 }
 
-#[test]
-fn what_was_dead_before_is_over_when_offers_begin() {
+/// The node of a call is called dead when the leader begins.
+fn begun_with_a_dead_node() -> Scene {
     let mut old = with_a_call();
     let saved =
         Saved { calls: old.pilot.controller().unwrap().calls().cloned().collect(), ..Saved::default() };
@@ -175,8 +193,26 @@ fn what_was_dead_before_is_over_when_offers_begin() {
     s.led(yours(8));
     s.opened(Some(left(3, saved)));
     assert_eq!(stage(&s, "c1"), Some(Stage::Waiting));
-    assert_eq!(s.registered()[0], "Offering");
+    assert_eq!(s.registered(), [""; 0]);
+    s
+}
+
+#[test]
+fn what_was_dead_before_is_over_when_offers_begin() {
+    let mut s = begun_with_a_dead_node();
+    let begins = |lines: Vec<String>| lines.contains(&"Offering".to_owned());
+    assert!(!begins(s.pass(1_400)));
+    assert!(begins(s.pass(200)));
     assert_eq!(stage(&s, "c1"), None);
+}
+
+#[test]
+fn a_node_that_is_back_before_that_keeps_its_calls() {
+    let mut s = begun_with_a_dead_node();
+    s.pass(1_000);
+    s.tell(Input::NodeUp(name("n1"), Link(7)));
+    s.pass(2_000);
+    assert_eq!(stage(&s, "c1"), Some(Stage::Waiting), "nobody has asked it yet");
 }
 
 #[test]
@@ -193,6 +229,24 @@ fn a_node_that_is_not_dead_after_all_says_what_it_has() {
     s.committed(Some(Committed::Done));
     s.now = s.now.after(5_000);
     assert_eq!(s.tell(Input::NodeAlive(name("n1"))), ["list n1"], "its callers are there, and nobody cares");
+}
+
+#[test]
+fn what_a_node_was_asked_before_it_was_called_dead_is_asked_again() {
+    let mut s = with_a_call();
+    s.pass(2_900);
+    s.renewed(7);
+    s.pass(100);
+    let (asked, begun) = s.list_ask("n1");
+    assert_eq!(begun, s.pilot.time().unwrap(), "on its way");
+    let said = s.tell(Input::NodeDead(name("n1")));
+    assert!(said.contains(&"list n1".to_owned()), "{said:?}");
+    let callers = || vec![caller("c1", "sales")];
+    let old = Listing { node: name("n1"), begun, callers: callers(), legs: vec![], bridges: vec![] };
+    s.tell(Input::Listed(asked, Some(old)));
+    assert_eq!(stage(&s, "c1"), None, "that was before");
+    s.listed("n1", callers());
+    assert_eq!(stage(&s, "c1"), Some(Stage::Waiting));
 }
 
 #[test]

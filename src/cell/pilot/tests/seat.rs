@@ -23,6 +23,22 @@ fn a_standby_asks_four_times_a_second_gets_it_opens_and_leads() {
 }
 
 #[test]
+fn who_does_not_know_the_nodes_yet_does_not_ask() {
+    let settings = Settings { holder: "m1".to_owned(), seed: 1, seeded: None };
+    let mut s = Scene { pilot: Pilot::new(settings), now: Mono(10_000), log: Vec::new(), noise: Vec::new() };
+    assert_eq!(s.pilot.next_timeout(), None);
+    s.tick();
+    s.tell(Input::NodeDead(name("n1")));
+    assert_eq!(
+        (s.pass(60_000), s.log.len()),
+        (vec![], 0),
+        "the calls of nodes that it does not know are strays"
+    );
+    s.tell(Input::Setup { setup: Arc::new(setup()), nodes: nodes(&["n1"]) });
+    assert_eq!(s.noise, ["lead 0"]);
+}
+
+#[test]
 fn a_leader_asks_again_each_second_from_question_to_question() {
     let mut s = Scene::leads(&["n1"]);
     s.pass(RENEW_MS - 1);
@@ -147,14 +163,32 @@ fn a_new_leader_goes_on_where_the_last_one_was() {
         clock,
         whole: true,
         saved: Saved::default(),
-        damaged: 3,
+        damaged: 0,
     };
-    assert_eq!(s.opened(Some(found)), ["Leads(7)", "Damaged(3)", "connect n1"]);
+    assert_eq!(s.opened(Some(found)), ["Leads(7)", "connect n1"]);
     assert_eq!(s.noise, ["inbox 9", "registrations"]);
     s.letters(&[(10, "k1", Some(Command::Login(name("ann"))))]);
     let (_, commit) = s.last_commit();
     assert_eq!((commit.epoch, commit.seq, commit.cursor), (7, 42, Position(10)));
     assert!(commit.clock >= clock, "time does not run back behind the last leader's");
+}
+
+#[test]
+fn what_cannot_be_read_is_written_anew_and_no_command_is_done_again() {
+    let mut s = Scene::new();
+    s.led(yours(7));
+    let found = Found::Here {
+        before: 0,
+        seq: 41,
+        cursor: Position(9),
+        clock: EpochMs(2_000_000),
+        whole: true,
+        saved: Saved::default(),
+        damaged: 3,
+    };
+    assert_eq!(s.opened(Some(found)), ["Leads(7)", "Damaged(3)", "connect n1", "commit 7/42 all: 1"]);
+    assert_eq!(s.noise, ["inbox 9", "registrations"]);
+    assert_eq!(s.last_commit().1.cursor, Position(9));
 }
 
 #[test]

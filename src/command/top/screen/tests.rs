@@ -1,6 +1,7 @@
 //! What is on the screen. `MQS_BLESS=1` writes `golden.txt` anew.
 
 use super::*;
+use crate::command::top::cell::CellAnswers;
 use crate::command::top::figures::Figures;
 use crate::command::top::reading::Answers;
 use crate::domain::time::EpochMs;
@@ -183,8 +184,93 @@ fn every_size_is_drawn() {
     for width in [0, 1, 7, 40, 81, 300] {
         for height in [0, 1, 2, 5, 9, 13, 24, 100] {
             for help in [false, true] {
+                let last = Some(cell_at(0, 5, 1, None));
+                let queues = Choice { help, queues: true, scroll: 4, ..Choice::default() };
+                shown(&State { last, ..state() }, &queues, (width, height));
                 shown(&state(), &Choice { help, scroll: 4, ..Choice::default() }, (width, height));
             }
         }
+    }
+}
+
+/// The cell of an instance, as it was read at one moment.
+fn cell_at(at_s: u64, answered: u32, leads: u8, before: Option<&Reading>) -> Reading {
+    let metrics = format!(
+        "{METRICS}mqs_cell_leads{{}} {leads}
+mqs_queue_answered_total{{queue=\"sales\"}} {answered}
+mqs_queue_ended_total{{queue=\"sales\",reason=\"abandoned\"}} 3
+mqs_ari_attached{{node=\"ast1\"}} 1
+mqs_ari_attached{{node=\"ast2\"}} 0
+"
+    );
+    let cell = serde_json::json!({"id": "main", "now_ms": 1, "leader": {"holder": "mqs1-1", "epoch": 7, "left_ms": 3000},
+        "epoch": 7, "seq": 9, "whole": true, "inbox": {"sent": 1, "done": 1}, "outbox": 5, "counts": {}, "damaged": 0,
+        "nodes": [{"id": "ast1", "calls": 4, "legs": 1}]});
+    let queues = serde_json::json!({"total": 1, "items": [{"id": "sales", "strategy": "longest-idle", "waiting": 3,
+        "waiting_max": 10, "longest_wait_ms": 75_000, "connected": 1, "mean_wait_ms": null, "taken": 12,
+        "agents": {"ready": 2, "talking": 1, "paused": 1}}]});
+    let agents = serde_json::json!({"total": 31, "items": [{"id": "ann\u{1b}", "aor": null, "state": "talking",
+        "since_ms": 1_040_000, "until_ms": null, "reason": null, "then": null, "call": "c1", "offer": "o1",
+        "queues": [], "skills": [], "registered": [], "taken": 8, "misses": 0, "idle_since_ms": null}]});
+    let read = (
+        serde_json::from_value(cell).unwrap(),
+        serde_json::from_value(queues).unwrap(),
+        serde_json::from_value(agents).unwrap(),
+    );
+    let answers = Answers::of(Vec::new(), &["default"], Figures::read(&metrics)).with(CellAnswers(Ok(read)));
+    answers.since(before, Duration::from_secs(at_s), EpochMs(1_100_000))
+}
+
+#[test]
+fn the_other_view_shows_the_cell() {
+    let first = cell_at(0, 5, 1, None);
+    let last = cell_at(30, 9, 1, Some(&first));
+    let queues = Choice { queues: true, ..Choice::default() };
+    let (text, _) = shown(&State { last: Some(last), ..state() }, &queues, (120, 24));
+    let line = |begin: &str| {
+        let found = text.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{text}"));
+        found.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("cell"), "cell main: mqs1-1 leads");
+    assert_eq!(line("sales"), "sales 3 1:15 2 0 1 0 1 8.0 0 12", "{text}");
+    assert_eq!((line("ast1"), line("ast2")), ("ast1 attached 4 1".into(), "ast2 away 0 0".into()));
+    assert_eq!(line("ann"), "ann\u{fffd} talking 1 m 0 s 8 c1");
+    assert!(line("AGENT").ends_with("(30 agents more)") && line("q quit").contains("Tab pools"), "{text}");
+    // The pools are a key away, and say so.
+    let first_view = shown(&State { last: Some(first), ..state() }, &Choice::default(), (120, 24)).0;
+    assert!(first_view.contains("lookups ") && first_view.contains("Tab queues"), "{first_view}");
+}
+
+#[test]
+fn rates_are_those_of_a_leader() {
+    let first = cell_at(0, 5, 0, None);
+    let last = cell_at(30, 9, 0, Some(&first));
+    let cell = last.cell.unwrap();
+    assert_eq!(cell.queues[0].answered_per_min, None);
+    // What came before it led is not its own.
+    let third = cell_at(60, 0, 1, None);
+    assert_eq!(third.cell.as_ref().unwrap().queues[0].answered_per_min, None);
+    let fourth = cell_at(120, 6, 1, Some(&third));
+    assert_eq!(fourth.cell.unwrap().queues[0].answered_per_min, Some(6.0));
+}
+
+#[test]
+fn without_a_cell_the_other_view_is_the_first_one() {
+    let queues = Choice { queues: true, ..Choice::default() };
+    assert_eq!(shown(&state(), &queues, (100, 30)), shown(&state(), &Choice::default(), (100, 30)));
+    let json = serde_json::to_value(state().last.unwrap()).unwrap();
+    assert!(json.get("cell").is_none(), "{json}");
+}
+
+#[test]
+fn a_cell_that_cannot_be_read_hides_nothing() {
+    let answers = Answers::of(Vec::new(), &["default"], Figures::read(METRICS));
+    let answers = answers.with(CellAnswers(Err("503 the store is away".to_owned())));
+    let last = answers.since(None, Duration::ZERO, EpochMs(1_100_000));
+    let text = crate::command::top::plain::text(&last, "here", false);
+    assert!(text.contains("cell: 503 the store is away") && text.contains("lookups "), "{text}");
+    let text = crate::command::top::plain::text(&cell_at(0, 5, 1, None), "here", false);
+    for line in ["cell main: mqs1-1 leads", "QUEUE  WAITING", "ast2  away", "talking  1 m 0 s      8  c1"] {
+        assert!(text.contains(line), "no {line} in\n{text}");
     }
 }

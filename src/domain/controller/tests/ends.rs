@@ -305,7 +305,7 @@ fn what_a_queue_does_not_say_the_last_resort_does_and_then_nobody() {
         sales.waiting_max = 0;
         ends(sales, "nothing-of-that-name");
     });
-    assert_eq!(s.enter("c1", "sales"), ["[c1 full: last resort]", "hang up c1 42"]);
+    assert_eq!(s.enter("c1", "sales"), ["[c1 full: closed]", "continue c1 closed"], "laid down no longer");
 }
 
 #[test]
@@ -469,4 +469,22 @@ fn who_calls_again_is_another_call() {
     let now = s.now;
     assert_eq!(s.enter("c1", "sales"), ["[c1 waits in sales]", "attend c1"]);
     assert_eq!(call(&s, "c1").enqueued, now);
+}
+
+#[test]
+fn a_queue_says_where_its_callers_go_when_it_is_taken_away() {
+    let mut s = Scene::with(|setup| {
+        let mut rules = queue_rules();
+        rules.ends.insert(TreatedFor::NoQueue, name("voicemail"));
+        setup.queues.insert(name("sales"), rules);
+    });
+    s.enter("c1", "sales");
+    s.setup.queues.remove(&name("sales"));
+    let setup = Arc::new(s.setup.clone());
+    assert_eq!(s.tell(Input::Setup(setup)), ["[c1 no-queue: voicemail]", "continue c1 voicemail"]);
+    assert_eq!(
+        s.enter("c2", "sales"),
+        ["[c2 no-queue: closed]", "continue c2 closed"],
+        "it did not wait there"
+    );
 }

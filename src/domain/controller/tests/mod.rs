@@ -1,12 +1,16 @@
 //! The queue's rules by example: each test is a call ladder. What is told stands left of the arrow, what comes of it right.
 
+mod announce;
 mod away;
 mod ends;
+mod laid;
 mod offers;
+mod own;
 mod people;
 mod reconcile;
 mod restore;
 mod talks;
+mod transfer;
 
 use super::*;
 use crate::domain::agent::AgentRules;
@@ -57,6 +61,8 @@ pub(super) fn queue_rules() -> QueueRules {
         stay: Presence::Any,
         answering: Answering::Entry,
         music: "default".into(),
+        agent_announce: Vec::new(),
+        agent_announce_max_ms: 10_000,
         ends: [
             (TreatedFor::Full, name("busy")),
             (TreatedFor::JoinEmpty, name("closed")),
@@ -103,6 +109,7 @@ impl Scene {
             ]
             .into(),
             last_resort: Some(name("closed")),
+            ..Setup::default()
         };
         change(&mut setup);
         let now = EpochMs(1_000_000);
@@ -224,7 +231,7 @@ impl Scene {
     }
 
     pub fn state(&self, agent: &str) -> &'static str {
-        self.controller.agent(&name(agent)).unwrap().state.as_str()
+        self.controller.agent(&name(agent)).unwrap().word()
     }
 
     pub fn stage(&self, call: &str) -> Option<&Stage> {
@@ -242,10 +249,12 @@ fn event_line(event: &Event) -> String {
         What::Enqueued { call, queue } => format!("[{call} waits in {queue}]"),
         What::Offered { offer, call, agent, .. } => format!("[{offer}: {call} to {agent}]"),
         What::OfferEnded { offer, how, .. } => format!("[{offer} {}]", how.as_str()),
-        What::Connected { call, agent, .. } => format!("[{call} with {agent}]"),
-        What::Treated { call, treatment, why } => {
+        What::Connected { call, agent, waited_ms: Some(_), .. } => format!("[{call} with {agent}]"),
+        What::Connected { call, agent, waited_ms: None, .. } => format!("[{call} passed on to {agent}]"),
+        What::Treated { call, treatment, why, .. } => {
             format!("[{call} {}: {}]", why.as_str(), treatment.as_ref().map_or("last resort", |t| t.as_str()))
         }
+        What::Transferred { call, to, .. } => format!("[{call} to {to}]"),
         What::Done { call, reason, .. } => format!("[{call} {}]", reason.as_str()),
         What::Agent { agent, state } => format!("[{agent} {state}]"),
         What::Command { said, .. } => format!("[{said:?}]"),
@@ -256,10 +265,13 @@ pub(super) fn effect_line(effect: &Effect) -> String {
     match effect {
         Effect::Attend(attend) => format!("attend {}", attend.channel.id),
         Effect::Join { caller, leg, .. } => format!("join {} {}", caller.id, leg.id),
+        Effect::Announce { leg, sounds, .. } => format!("announce {} {}", leg.id, sounds.join("+")),
+        Effect::Hush { leg, .. } => format!("hush {}", leg.id),
         Effect::DropLeg { leg, void: false, .. } => format!("drop {}", leg.id),
         Effect::DropLeg { leg, void: true, .. } => format!("void {}", leg.id),
         Effect::Originate(originate) => format!("originate {} {}", originate.leg.id, originate.agent),
         Effect::Continue { channel, extension, .. } => format!("continue {} {extension}", channel.id),
+        Effect::Tell { leg, progress } => format!("tell {} {progress:?}", leg.id),
         Effect::HangUp { channel, cause } => format!("hang up {} {cause}", channel.id),
     }
 }

@@ -311,3 +311,13 @@ fn a_leg_that_nobody_knows_is_hung_up() {
     let mut s = Scene::new();
     assert_eq!(s.leg_answered("6-9"), ["drop mqs-6-9"]);
 }
+
+#[test]
+fn an_answer_of_another_channel_joins_nobody() {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.enter("c1", "sales");
+    let leg = Channel { node: name("n2"), id: name("mqs-7-1") };
+    let said = s.tell(Input::LegAnswered { offer: name("7-1"), leg });
+    assert_eq!((said, s.state("ann")), (vec!["drop mqs-7-1".to_owned()], "offered"));
+}

@@ -41,6 +41,7 @@ fn ann_in(state: &str) -> Scene {
 #[test]
 fn every_command_in_every_state() {
     let (ann, tea) = (|| name("ann"), || pause("ann", "tea"));
+    let key = || Command::TogglePause(name("ann"), "phone".into());
     for (state, command, said, after, comes_then) in [
         ("offline", Command::Login(ann()), Said::Done, "ready", None),
         ("ready", Command::Login(ann()), Said::Already, "ready", None),
@@ -71,6 +72,11 @@ fn every_command_in_every_state() {
         ("talking", Command::Resume(ann()), Said::Already, "talking", Some(Then::Ready)),
         ("wrap-up", Command::Resume(ann()), Said::Done, "ready", None),
         ("paused", Command::Resume(ann()), Said::Done, "ready", None),
+        ("offline", key(), Said::LoggedOut, "offline", None),
+        ("ready", key(), Said::Done, "paused", None),
+        ("talking", key(), Said::Done, "talking", Some(Then::Pause { reason: "phone".into() })),
+        ("wrap-up", key(), Said::Done, "paused", None),
+        ("paused", key(), Said::Done, "ready", None),
     ] {
         let mut s = ann_in(state);
         let lines = s.command(command.clone());
@@ -93,6 +99,7 @@ fn who_is_nobody() {
         Command::Toggle(cat()),
         pause("cat", "tea"),
         Command::Resume(cat()),
+        Command::TogglePause(cat(), "tea".into()),
     ] {
         assert_eq!(s.command(command), ["[NoAgent]"]);
     }
@@ -318,7 +325,10 @@ fn an_agent_who_is_taken_away_while_talking_ends_the_call_first() {
     setup.agents.remove(&name("ann"));
     assert_eq!(s.tell(Input::Setup(Arc::new(setup.clone()))), [""; 0]);
     assert_eq!(s.state("ann"), "talking");
-    assert_eq!(s.leg_ended("7-1", LegEnd::HungUp), ["[7-1 taken]", "drop mqs-7-1", "hang up c1 16"]);
+    assert_eq!(
+        s.leg_ended("7-1", LegEnd::HungUp),
+        ["[7-1 taken]", "[ann offline]", "drop mqs-7-1", "hang up c1 16"]
+    );
     assert_eq!(s.controller.agent(&name("ann")), None);
     assert!(s.changes.contains(&Change::AgentGone(name("ann"))));
     assert_eq!(s.login("ann"), ["[NoAgent]"]);
@@ -342,7 +352,10 @@ fn an_agent_who_is_taken_away_is_asked_no_more_and_may_empty_a_queue() {
     s.enter("c1", "sales");
     let mut setup = s.setup.clone();
     setup.agents.remove(&name("ann"));
-    assert_eq!(s.tell(Input::Setup(Arc::new(setup))), ["[c1 leave-empty: closed]", "continue c1 closed"]);
+    assert_eq!(
+        s.tell(Input::Setup(Arc::new(setup))),
+        ["[ann offline]", "[c1 leave-empty: closed]", "continue c1 closed"]
+    );
     assert_eq!(s.changes[0], Change::AgentGone(name("ann")));
 }
 

@@ -54,11 +54,67 @@ fn an_unknown_caller_with_a_note_is_in_the_old_place() {
 }
 
 #[test]
+fn a_caller_for_whom_not_everything_was_done_is_cared_for_again() {
+    let mut s = Scene::new();
+    s.enter("c1", "sales");
+    let since = s.controller.call(&name("c1")).unwrap().enqueued;
+    let attend = s.effects.last().unwrap().clone();
+    let mut listed = |outcome| {
+        s.tell(Input::Answered { effect: attend.clone(), outcome });
+        s.list("n1", vec![marked("c1", since)], vec![], vec![])
+    };
+    assert_eq!(listed(Outcome::Done), [""; 0]);
+    // The note may be one of before the caller was with an agent: it says nothing of how the caller fares since.
+    for outcome in [Outcome::Unknown, Outcome::Refused] {
+        assert_eq!(listed(outcome), ["attend c1"]);
+    }
+    assert_eq!(listed(Outcome::Done), [""; 0]);
+}
+
+#[test]
+fn who_is_back_from_a_join_that_failed_is_cared_for_until_the_node_says_so() {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.enter("c1", "sales");
+    let since = s.controller.call(&name("c1")).unwrap().enqueued;
+    s.rings();
+    s.leg_answered("7-1");
+    for _ in 1..JOIN_TRIES {
+        s.answer("join", Outcome::Refused);
+        s.pass(AGAIN_MS);
+    }
+    let said = s.answer("join", Outcome::Refused);
+    assert!(said.contains(&"attend c1".to_owned()), "{said:?}");
+    let attend = s.effects.iter().find(|effect| matches!(effect, Effect::Attend(_))).unwrap().clone();
+    // It is not sent while there is no connection, and nobody says so.
+    let listed = |s: &mut Scene| s.list("n1", vec![marked("c1", since)], vec![], vec![]);
+    assert!(listed(&mut s).contains(&"attend c1".to_owned()));
+    s.tell(Input::Answered { effect: attend, outcome: Outcome::Done });
+    assert!(!listed(&mut s).contains(&"attend c1".to_owned()));
+}
+
+#[test]
 fn a_note_of_a_time_to_come_counts_as_now() {
     let mut s = Scene::new();
     let ahead = s.now + 60_000;
     s.list("n1", vec![marked("c1", ahead)], vec![], vec![]);
     assert_eq!(s.controller.call(&name("c1")).unwrap().enqueued, s.now);
+}
+
+#[test]
+fn who_comes_later_stands_behind_also_while_time_stands_still_and_behind_notes_of_a_clock_that_ran_ahead() {
+    let mut s = Scene::new();
+    // By their ids alone the second would be the first.
+    s.enter("c99", "sales");
+    s.enter("c110", "sales");
+    s.login("ann");
+    assert!(matches!(s.stage("c99"), Some(Stage::Offered { .. })), "{:?}", s.stage("c99"));
+
+    let mut s = Scene::new();
+    let (first, then) = (marked("c99", s.now + 4_000), marked("c110", s.now + 5_000));
+    s.list("n1", vec![then, first], vec![], vec![]);
+    s.login("ann");
+    assert!(matches!(s.stage("c99"), Some(Stage::Offered { .. })), "{:?}", s.stage("c99"));
 }
 
 #[test]
@@ -440,20 +496,23 @@ fn a_node_that_was_reborn_is_another_one() {
 
 #[test]
 fn a_node_that_was_called_dead_and_is_not_gives_its_calls_back() {
-    let mut s = Scene::new();
-    s.login("ann");
-    s.connect("c1", "7-1");
-    s.enter("c2", "sales");
-    s.tell(Input::NodeDead(name("n1")));
-    s.pass(GRACE_MS + 1);
-    let said = s.list(
-        "n1",
-        vec![marked("c1", EpochMs(1_000_000)), marked("c2", EpochMs(1_000_000))],
-        vec![seen_leg("7-1", "ann", "c1", true)],
-        vec![bridge("7-1", &["c1", "mqs-7-1"])],
-    );
-    assert_eq!(said, ["[ann offered]", "[c2 waits in sales]", "join c1 mqs-7-1", "attend c2"]);
-    assert_eq!(s.controller.call(&name("c2")).unwrap().enqueued, EpochMs(1_000_000));
+    for ms in [0, 1, GRACE_MS, GRACE_MS + 1] {
+        let mut s = Scene::new();
+        s.login("ann");
+        s.connect("c1", "7-1");
+        s.enter("c2", "sales");
+        s.tell(Input::NodeDead(name("n1")));
+        s.pass(ms);
+        let said = s.list(
+            "n1",
+            vec![marked("c1", EpochMs(1_000_000)), marked("c2", EpochMs(1_000_000))],
+            vec![seen_leg("7-1", "ann", "c1", true)],
+            vec![bridge("7-1", &["c1", "mqs-7-1"])],
+        );
+        assert_eq!(said, ["[ann offered]", "[c2 waits in sales]", "join c1 mqs-7-1", "attend c2"], "{ms} ms");
+        assert_eq!(s.answer("join", Outcome::Done), ["[ann talking]", "[c1 with ann]"]);
+        assert_eq!(s.controller.call(&name("c2")).unwrap().enqueued, EpochMs(1_000_000));
+    }
 }
 
 #[test]

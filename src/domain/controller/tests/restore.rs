@@ -7,8 +7,10 @@ use crate::domain::call::{DoneReason, Stage};
 use crate::domain::offer::{OfferEnd, OfferStage};
 
 /// What is in the store: what the last leader has written, change by change.
-fn saved(s: &Scene) -> Saved {
+pub(super) fn saved(s: &Scene) -> Saved {
     Saved {
+        rules: s.controller.rules().iter().map(|(id, rules)| (id.clone(), rules.clone())).collect(),
+        queues: s.controller.queues().iter().map(|(id, rules)| (id.clone(), rules.clone())).collect(),
         calls: s.controller.calls().cloned().collect(),
         agents: s.controller.agents().cloned().collect(),
         offers: s.controller.offers().cloned().collect(),
@@ -410,4 +412,119 @@ fn nothing_but_its_end_is_left_of_a_call_that_is_sent_away() {
     let mut new = taken_over(&s);
     assert_eq!(new.stage("c1"), Some(&Stage::Ending { reason: DoneReason::AgentHungUp, cause: 16 }));
     assert_eq!(new.list("n1", vec![], vec![], vec![]), ["[c1 agent-hung-up]"]);
+}
+
+/// c1 is with ann by 7-1, and bob's phone rings for it by 7-2.
+fn passing() -> Scene {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.connect("c1", "7-1");
+    s.login("bob");
+    s.tell(Input::Transfer(Transfer { offer: name("7-1"), leg: leg("7-1"), to: To::Dialled("bob".into()) }));
+    s.rings();
+    s
+}
+
+#[test]
+fn whom_an_agent_passes_a_caller_on_to_is_joined_with_the_caller() {
+    let mut new = taken_over(&passing());
+    let legs = vec![seen_leg("7-1", "ann", "c1", true), seen_leg("7-2", "bob", "c1", false)];
+    assert_eq!(new.list("n1", c1(), legs, vec![bridge("7-1", &["c1", "mqs-7-1"])]), [""; 0]);
+    assert_eq!(new.leg_answered("7-2"), ["[c1 to agent bob]", "join c1 mqs-7-2", "tell mqs-7-1 Answered"]);
+    assert_eq!(new.answer("join", Outcome::Done), ["[bob talking]", "[c1 passed on to bob]"]);
+    // Nobody has answered.
+    let mut new = taken_over(&passing());
+    let legs = vec![seen_leg("7-1", "ann", "c1", true), seen_leg("7-2", "bob", "c1", false)];
+    new.list("n1", c1(), legs, vec![bridge("7-1", &["c1", "mqs-7-1"])]);
+    let said = new.leg_ended("7-2", LegEnd::Refused);
+    assert_eq!(said, ["[7-2 refused]", "[bob ready]", "tell mqs-7-1 Unavailable"]);
+    assert!(matches!(new.stage("c1"), Some(Stage::Connected { .. })));
+    // The agent has hung up meanwhile: the phone rings on for the caller.
+    let mut new = taken_over(&passing());
+    let said = new.list("n1", c1(), vec![seen_leg("7-2", "bob", "c1", false)], vec![]);
+    assert!(
+        said.contains(&"attend c1".to_owned()) && !said.contains(&"hang up c1 16".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(new.stage("c1"), Some(&Stage::Offered { offers: [name("7-2")].into() }));
+}
+
+#[test]
+fn two_whom_a_transfer_has_joined_go_on_though_the_store_has_forgotten_it() {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.connect("c1", "7-1");
+    s.login("bob");
+    let talk = || (seen_leg("7-2", "bob", "c1", true), bridge("7-2", &["c1", "mqs-7-2"]));
+    // The leg of her who has passed the caller on is there, alone, or gone.
+    for stays in [true, false] {
+        let mut new = taken_over(&s);
+        let (leg, both) = talk();
+        let (mut legs, mut bridges) = (vec![leg], vec![both]);
+        if stays {
+            legs.push(seen_leg("7-1", "ann", "c1", true));
+            bridges.push(bridge("7-1", &["mqs-7-1"]));
+        }
+        let said = new.list("n1", c1(), legs, bridges);
+        assert!(said.contains(&"join c1 mqs-7-2".to_owned()), "{said:?}");
+        assert!(!said.iter().any(|line| line.contains("mqs-7-2") && !line.starts_with("join")), "{said:?}");
+        assert!(!said.contains(&"hang up c1 16".to_owned()), "{said:?}");
+        assert_eq!(new.answer("join", Outcome::Done), ["[bob talking]", "[c1 with bob]"]);
+        if stays {
+            assert!(said.contains(&"drop mqs-7-1".to_owned()), "{said:?}");
+            new.leg_ended("7-1", LegEnd::HungUp);
+        }
+        assert_eq!((new.state("ann"), new.state("bob")), ("wrap-up", "talking"));
+        assert!(matches!(new.stage("c1"), Some(Stage::Connected { offer, .. }) if *offer == name("7-2")));
+    }
+    // A leg that is in no bridge with the caller is dropped, as ever.
+    let mut new = taken_over(&s);
+    let (leg, both) = talk();
+    let legs = vec![leg, seen_leg("7-1", "ann", "c1", true)];
+    let said = new.list("n1", c1(), legs, vec![both, bridge("7-1", &["c1", "mqs-7-1"])]);
+    assert!(said.contains(&"drop mqs-7-2".to_owned()), "{said:?}");
+}
+
+#[test]
+fn what_has_not_changed_is_not_written_again() {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.connect("c1", "7-1");
+    s.login("bob");
+    let mut left = saved(&s);
+    let mut new = Controller::restore(8, Arc::new(s.setup.clone()), 1, left.clone(), s.now + 4_000);
+    assert_eq!(new.next_output(), None);
+    // What follows from what is lost is written.
+    left.offers.clear();
+    let mut new = Controller::restore(8, Arc::new(s.setup.clone()), 1, left, s.now + 4_000);
+    let outputs: Vec<Output> = std::iter::from_fn(|| new.next_output()).collect();
+    let of = |wanted: &str| {
+        let agent = |o: &Output| matches!(o, Output::Change(Change::Agent(a)) if a.id == name(wanted));
+        outputs.iter().any(agent)
+    };
+    assert_eq!((of("ann"), of("bob")), (true, false), "{outputs:?}");
+}
+
+#[test]
+fn who_has_taken_the_place_of_another_call_keeps_it_though_the_store_has_forgotten_it() {
+    let mut s = Scene::new();
+    s.login("ann");
+    s.connect("c1", "7-1");
+    s.login("bob");
+    s.connect("c2", "7-2");
+    // c1 is with bob since; c2 and ann have gone.
+    let mut new = taken_over(&s);
+    let said = new.list(
+        "n1",
+        c1(),
+        vec![seen_leg("7-2", "bob", "c2", true)],
+        vec![bridge("7-2", &["c1", "mqs-7-2"])],
+    );
+    assert!(!said.iter().any(|line| line.contains(" mqs-7-2") || line.contains("hang up c1")), "{said:?}");
+    assert!(
+        said.contains(&"[c1 with bob]".to_owned()) && said.contains(&"[c2 transferred]".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(new.state("bob"), "talking");
+    assert_eq!(new.leave("c1")[0], "[c1 caller-hung-up]");
 }

@@ -125,7 +125,7 @@ fn connection_verbs() {
             ("CLIENT REPLY OFF", "-ERR unknown subcommand 'REPLY'"),
             ("COMMAND", "*0"),
             ("COMMAND DOCS", "*0"),
-            ("COMMAND COUNT", ":20"),
+            ("COMMAND COUNT", ":22"),
             ("CONFIG GET save", "*0"),
             ("CONFIG SET a b", "-ERR unknown subcommand 'SET'"),
             ("FLUSHALL", "+OK"),
@@ -219,6 +219,21 @@ proptest! {
         let command = Command { name: Bytes::from_static(name.as_bytes()), args, inline };
         let _ = open().take(&command);
         let _ = guarded().take(&command);
+    }
+}
+
+#[test]
+fn registrations_are_read() {
+    let said_of = said(&mut open(), "REG a@h exp=60;kam=k1;id=x;cs=1");
+    assert!(said_of.starts_with("Register(") && said_of.contains("expires_s: 60"), "{said_of}");
+    for (line, answer) in [
+        ("REG", "-ERR wrong number of arguments for 'reg' command"),
+        ("REG a@h", "!BADREQ code=400;field=id;"),
+        ("REG a exp=60;kam=k1;id=x;cs=1", "!BADREQ code=400;field=aor;"),
+        ("REG a@h exp=60;kam=k1;id=x;cs=1;ttl=3", "!BADREQ code=400;field=ttl;"),
+    ] {
+        let heard = said(&mut open(), line);
+        assert!(heard.contains(answer), "{line}: {heard}");
     }
 }
 
