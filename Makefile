@@ -20,7 +20,7 @@ test: ## all tests, with real Kamailio, Redis, SIPp and Asterisk
 lab: setup ## the lab tests alone: real calls through real parts
 	$(CARGO) test --test lab -- --test-threads=1
 
-lab-full: setup ## the same with every fault; writes docs/results/faults-DATE.md and .json
+lab-full: setup ## the same with every case; writes docs/results/lab-DATE and faults-DATE, .md and .json
 	MQS_LAB_FAULTS=all MQS_LAB_RESULTS=docs/results $(CARGO) test --test lab -- --test-threads=1
 
 check: ## what a maintainer wants checked beside the tests: format, lints, documentation, dependency policy

@@ -341,6 +341,7 @@ async fn serve(folder: &Path, name: &str, store: Arc<dyn Store>, stop: &Cancella
         idle_timeout_s: 60,
         token: None,
         reload: None,
+        desk: None,
     };
     tokio::spawn(http::serve(listener, dispatcher, options, stop.clone()));
 }

@@ -195,7 +195,11 @@ impl Busy {
                     let channel = channel.clone();
                     effects.extend(self.tell(Input::CallerLeft(channel)));
                 }
-                Effect::Attend(_) | Effect::DropLeg { void: false, .. } => {}
+                Effect::Attend(_)
+                | Effect::Tell { .. }
+                | Effect::Announce { .. }
+                | Effect::Hush { .. }
+                | Effect::DropLeg { void: false, .. } => {}
             }
         }
     }

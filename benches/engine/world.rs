@@ -54,6 +54,7 @@ pub fn setup() -> Arc<Setup> {
         agents,
         treatments: BTreeMap::from([(name.clone(), away)]),
         last_resort: Some(name),
+        ..Setup::default()
     })
 }
 
@@ -90,6 +91,8 @@ fn queue_rules(number: usize) -> QueueRules {
         stay: Presence::Any,
         answering: Answering::Entry,
         music: "default".into(),
+        agent_announce: Vec::new(),
+        agent_announce_max_ms: 10_000,
         ends: BTreeMap::new(),
     }
 }
@@ -282,7 +285,7 @@ impl<A> World<A> {
                     self.plan(delay, Due::Fact(Input::CallerLeft(channel.clone())));
                 }
             }
-            Effect::Attend(_) => {}
+            Effect::Attend(_) | Effect::Tell { .. } | Effect::Announce { .. } | Effect::Hush { .. } => {}
         }
         self.plan(delay, Due::Answer(ask, effect, outcome));
     }

@@ -145,6 +145,8 @@ struct World<'a> {
     conduct: Vec<Conduct>,
     /// Rises when a node loses its calls: their ends are then another matter.
     lives: Vec<u32>,
+    /// When a node was probed last, and when it is to be.
+    probed: Vec<u64>,
     probe_at: Vec<u64>,
     version: u64,
     /// Changes that wait, by whom, and when the next one's turn is.
@@ -181,6 +183,7 @@ impl<'a> World<'a> {
             conduct: vec![Conduct::Well; nodes],
             lives: vec![0; nodes],
             probe_at: (0..nodes).map(|_| lots.u64(..story.health.probe_every_ms)).collect(),
+            probed: vec![0; nodes],
             version: 1,
             to_write: VecDeque::new(),
             write_at: 0,
@@ -267,6 +270,7 @@ impl<'a> World<'a> {
                 if let Some(change) = self.notice(0, node, &evidence) {
                     self.write(0, vec![change]);
                 }
+                self.hurry(node);
             }
             Event::Write { instance, changes } => self.written(instance, &changes),
         }
@@ -382,6 +386,7 @@ impl<'a> World<'a> {
                 };
                 self.agenda.put(self.now + takes, Event::ProbeEnds { node });
                 let every = rules.probe_every_ms as f64 * (0.9 + 0.2 * self.lots.f64());
+                self.probed[node] = self.now;
                 self.probe_at[node] = self.now + every as u64;
             }
         }
@@ -402,6 +407,15 @@ impl<'a> World<'a> {
             if !changes.is_empty() {
                 self.write(0, changes);
             }
+        }
+    }
+
+    /// A node that is in doubt is asked after half of the time.
+    fn hurry(&mut self, node: usize) {
+        let steward = &self.instances[0];
+        if steward.watches[node].is_in_doubt(&steward.view.loaded[node].node.health) {
+            let sooner = self.probe_at[node] - self.probed[node];
+            self.probe_at[node] = (self.probed[node] + sooner / 2).max(self.now + 1);
         }
     }
 

@@ -19,7 +19,7 @@ const ARI_SECRET: &str = "lab-ari-secret";
 /// What differs between nodes.
 #[derive(Clone, Debug, Default)]
 pub struct NodeConfig {
-    /// Kamailios that may send it calls; its own calls go out through the first.
+    /// Kamailios that may send it calls, and that its own calls go out through: k1, k2, …
     pub kamailios: Vec<SocketAddrV4>,
     /// The node's address; a fresh one where none is given.
     pub address: Option<Ipv4Addr>,

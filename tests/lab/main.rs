@@ -11,19 +11,27 @@
 //! | `net` | addresses, ports, a few lines of HTTP; the clock |
 //! | `redis`, `mqs`, `kamailio`, `asterisk`, `sipp` | one real part each |
 //! | `store` | the Redis that helpers share: alone, behind Sentinels, a cluster; how the judge reads it |
+//! | `ari`, `phone`, `answerer`, `voice` | an application of a node; one call, message by message; an agent's phone; what both say and hear |
+//! | `link`, `handset` | how a phone's messages travel; an agent's phone that registers and dials over any of these ways |
 //! | `clock` | another time for one process |
 //! | `resp`, `relay` | a RESP client; a relay that delays, drops and cuts |
-//! | `cases` | the tests |
+//! | `cases` | the tests; `turns`: which of them run today |
+//! | `results` | what a run says of each of them |
 #![allow(missing_docs, dead_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod answerer;
+mod ari;
 mod asterisk;
 mod cases;
 mod clock;
+mod handset;
 mod kamailio;
+mod link;
 mod mqs;
 mod net;
 mod parts;
+mod phone;
 mod process;
 mod redis;
 #[path = "../support/redis_groups.rs"]
@@ -32,9 +40,11 @@ mod redis_groups;
 mod redis_server;
 mod relay;
 mod resp;
+mod results;
 mod room;
 mod sipp;
 mod store;
+mod voice;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,14 +73,16 @@ fn main() -> ExitCode {
         }
     };
     let strict = std::env::var_os("MQS_LAB_STRICT").is_some_and(|value| value != "0");
-    let trials = cases::all().into_iter().map(|case| trial(case, &parts, strict)).collect();
+    let asked = arguments.filter.clone();
+    let trials = cases::all().into_iter().map(|case| trial(case, &parts, strict, asked.as_deref())).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     room::wait_for_reaper();
     conclusion.exit_code()
 }
 
-fn trial(case: Case, parts: &Arc<Parts>, strict: bool) -> Trial {
+fn trial(case: Case, parts: &Arc<Parts>, strict: bool, asked: Option<&str>) -> Trial {
     let parts = Arc::clone(parts);
+    let why_not_now = cases::turns::why_not_now(case.name, asked);
     Trial::ignorable_test(case.name, move || {
         let missing: Vec<String> = case.needs.iter().filter_map(|part| parts.why_missing(*part)).collect();
         if !missing.is_empty() {
@@ -80,14 +92,21 @@ fn trial(case: Case, parts: &Arc<Parts>, strict: bool) -> Trial {
             }
             return Ok(Completion::ignored_with(reason));
         }
-        if let Some(reason) = cases::faults::why_not_now(case.name) {
+        if let Some(reason) = &why_not_now {
             return Ok(Completion::ignored_with(reason));
         }
-        match room::run(case.name, parts, case.run) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(error) if !strict && error.is::<cases::machine::TooBusy>() => {
-                Ok(Completion::ignored_with(chain(&error).replace('\n', " ")))
-            }
+        let begun = net::now();
+        let (result, told) = room::run_and_tell(case.name, parts, case.run);
+        let busy = |error: &anyhow::Error| !strict && error.is::<cases::machine::TooBusy>();
+        let outcome = match &result {
+            Ok(()) => results::Outcome::Passed,
+            Err(error) if busy(error) => results::Outcome::TooBusy,
+            Err(_) => results::Outcome::Failed,
+        };
+        let written = results::publish(case.name, outcome, begun.elapsed(), told);
+        match result {
+            Ok(()) => written.map(|()| Completion::Completed).map_err(|error| Failed::from(chain(&error))),
+            Err(error) if busy(&error) => Ok(Completion::ignored_with(chain(&error).replace('\n', " "))),
             Err(error) => Err(Failed::from(chain(&error))),
         }
     })

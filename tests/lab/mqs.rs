@@ -19,11 +19,13 @@ pub struct Node {
     pub uri: String,
     pub capacity: u32,
     pub zone: Option<String>,
+    /// How the leader drives it.
+    pub ari: Option<String>,
 }
 
 impl Node {
     pub fn new(id: &str, uri: impl Into<String>, capacity: u32) -> Node {
-        Node { id: id.to_owned(), uri: uri.into(), capacity, zone: None }
+        Node { id: id.to_owned(), uri: uri.into(), capacity, zone: None, ari: None }
     }
 }
 
@@ -112,6 +114,22 @@ impl Mqs {
         SocketAddr::V4(self.http)
     }
 
+    /// What `mqs check` prints of a configuration that nobody runs.
+    pub fn check_only(lab: &Lab, config: &MqsConfig) -> Result<String> {
+        let secret = lab.write(&format!("{}.secret", config.name), &format!("{}\n", config.secret))?;
+        let socket = lab.path(&format!("{}.sock", config.name));
+        let http = SocketAddrV4::new(lab.address(), 8080);
+        let file = lab.write(&format!("{}.toml", config.name), &toml(config, &socket, http, &secret))?;
+        let output = Command::new(env!("CARGO_BIN_EXE_mqs")).arg("check").arg(file).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What `mqs check` prints of its configuration, and whether it was content.
+    pub fn check(&self) -> Result<(bool, String)> {
+        let output = Command::new(env!("CARGO_BIN_EXE_mqs")).arg("check").arg(&self.config_file).output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
     pub fn client(&self) -> Result<Resp> {
         Resp::unix(&self.socket)
     }
@@ -164,6 +182,9 @@ fn toml(config: &MqsConfig, socket: &Path, http: SocketAddrV4, secret_file: &Pat
             let _ = writeln!(text, "capacity = {}", node.capacity);
             if let Some(zone) = &node.zone {
                 let _ = writeln!(text, "zone = {zone:?}");
+            }
+            if let Some(ari) = &node.ari {
+                let _ = writeln!(text, "ari = {ari:?}");
             }
         }
     }

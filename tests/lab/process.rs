@@ -20,6 +20,8 @@ pub struct Process {
     child: Child,
     exit: Option<ExitStatus>,
     log: PathBuf,
+    /// Where its own part of the log begins: a process of the same name may have written before.
+    log_from: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +39,7 @@ impl Process {
             .append(true)
             .open(&log)
             .with_context(|| format!("opening {}", log.display()))?;
+        let log_from = file.metadata()?.len();
         let child = command
             .current_dir(lab.directory())
             .stdin(Stdio::null())
@@ -45,7 +48,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {name}: {command:?}"))?;
-        let process = Process { name: name.to_owned(), child, exit: None, log };
+        let process = Process { name: name.to_owned(), child, exit: None, log, log_from };
         tell_reaper(&format!("group {}", process.pid()))?;
         Ok(process)
     }
@@ -65,6 +68,13 @@ impl Process {
 
     pub fn log_text(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// What this process has written, without what others of its name have before it.
+    pub fn own_log_text(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.log_from).unwrap_or(usize::MAX);
+        String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
     }
 
     /// How it ended, if it has.

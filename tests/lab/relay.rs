@@ -67,6 +67,20 @@ impl Relay {
         ))
     }
 
+    /// To each of these servers in turn, whoever of them answers: what an address in front of them does, or a name with several addresses.
+    pub fn tcp_in_turn(listen: SocketAddr, to: Vec<SocketAddr>) -> Result<Relay> {
+        let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
+        listener.set_nonblocking(true)?;
+        let next = AtomicU64::new(0);
+        Ok(Relay::streams(
+            move || listener.accept().map(|(stream, _)| stream),
+            move || {
+                let turn = next.fetch_add(1, Ordering::SeqCst) as usize;
+                TcpStream::connect_timeout(&to[turn % to.len()], Duration::from_secs(1))
+            },
+        ))
+    }
+
     /// Datagrams: one socket towards the server for every sender. Answers must come back to that socket, so a SIP
     /// sender has to ask for it (RFC 3581, `rport`).
     pub fn udp(listen: SocketAddrV4, to: SocketAddrV4) -> Result<Relay> {

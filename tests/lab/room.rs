@@ -26,6 +26,7 @@ pub struct Lab {
     parts: Arc<Parts>,
     block: Block,
     next_address: AtomicU8,
+    told: Mutex<Vec<String>>,
 }
 
 impl Lab {
@@ -45,7 +46,7 @@ impl Lab {
         tell_reaper(&format!("dir {id} {}", directory.display()))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
-        Ok(Lab { name, id, directory, parts, block, next_address: AtomicU8::new(1) })
+        Ok(Lab { name, id, directory, parts, block, next_address: AtomicU8::new(1), told: Mutex::default() })
     }
 
     pub fn name(&self) -> &'static str {
@@ -82,6 +83,13 @@ impl Lab {
         self.block.address(last)
     }
 
+    /// Figures of this test, for who looks on and for the results of the run.
+    pub fn tell(&self, figures: impl Into<String>) {
+        let figures = figures.into();
+        println!("    {figures}");
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(figures);
+    }
+
     /// Seed for everything that draws lots; `MQS_LAB_SEED` replays a run.
     pub fn seed(&self) -> u64 {
         std::env::var("MQS_LAB_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
@@ -100,23 +108,43 @@ impl Drop for Lab {
 
 /// Runs one test in a room of its own. Where it fails (or with `MQS_LAB_KEEP=1`) its files are kept under `target/lab`.
 pub fn run(name: &'static str, parts: Arc<Parts>, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    let lab = Lab::new(name, parts)?;
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| test(&lab)));
+    run_and_tell(name, parts, test).0
+}
+
+/// The same, and what the test has told.
+pub fn run_and_tell(
+    name: &'static str,
+    parts: Arc<Parts>,
+    test: impl FnOnce(&Lab) -> Result<()>,
+) -> (Result<()>, Vec<String>) {
+    match Lab::new(name, parts) {
+        Ok(lab) => {
+            let result = run_in(&lab, test);
+            let told = std::mem::take(&mut *lab.told.lock().unwrap_or_else(PoisonError::into_inner));
+            (result, told)
+        }
+        Err(error) => (Err(error), Vec::new()),
+    }
+}
+
+fn run_in(lab: &Lab, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| test(lab)));
     if matches!(result, Ok(Ok(()))) && std::env::var_os("MQS_LAB_KEEP").is_none() {
         return Ok(());
     }
-    let kept = parts::checkout().join("target/lab/kept").join(name.replace("::", "."));
+    let kept = parts::checkout().join("target/lab/kept").join(lab.name.replace("::", "."));
     drop(std::fs::remove_dir_all(&kept));
     if let Err(error) = keep_files(lab.directory(), &kept) {
-        eprintln!("keeping the files of {name}: {error:#}");
+        eprintln!("keeping the files of {}: {error:#}", lab.name);
     }
     match result {
         Ok(result) => {
             result.with_context(|| format!("the files of this test are kept in {}", kept.display()))
         }
         Err(panic) => {
-            eprintln!("the files of {name} are kept in {}", kept.display());
-            std::panic::resume_unwind(panic)
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+            bail!("panicked: {text}; the files of this test are kept in {}", kept.display())
         }
     }
 }

@@ -30,6 +30,7 @@ pub struct SippConfig {
     local: Option<SocketAddrV4>,
     target: Option<SocketAddrV4>,
     arguments: Vec<String>,
+    automatic: bool,
 }
 
 /// A SIPp that calls `target` with `scenario`.
@@ -40,18 +41,26 @@ pub fn caller(name: &str, scenario: Scenario, target: SocketAddrV4) -> SippConfi
         local: None,
         target: Some(target),
         arguments: vec!["-m".to_owned(), "1".to_owned()],
+        automatic: true,
     }
 }
 
 /// A SIPp that is called: a node, or a phone.
 pub fn callee(name: &str, scenario: Scenario) -> SippConfig {
-    SippConfig { name: name.to_owned(), scenario, local: None, target: None, arguments: Vec::new() }
+    let (name, arguments) = (name.to_owned(), Vec::new());
+    SippConfig { name, scenario, local: None, target: None, arguments, automatic: true }
 }
 
 impl SippConfig {
     /// The address to use; a fresh one with port 5060 where none is given.
     pub fn local(mut self, address: SocketAddrV4) -> SippConfig {
         self.local = Some(address);
+        self
+    }
+
+    /// Answers only what its scenario knows. What comes while it has something else to do is sent again, and read then.
+    pub fn patient(mut self) -> SippConfig {
+        self.automatic = false;
         self
     }
 
@@ -139,7 +148,8 @@ impl SippConfig {
         };
         let (ip, port) = (local.ip().to_string(), local.port().to_string());
         // -aa answers OPTIONS and others that the scenario does not know.
-        command.args(["-nostdin", "-aa", "-default_behaviors", "all,-abortunexp"]);
+        command.args(self.automatic.then_some("-aa"));
+        command.args(["-nostdin", "-default_behaviors", "all,-abortunexp"]);
         command.args(["-i", &ip, "-p", &port, "-ci", &ip, "-mi", &ip]);
         command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(file("-stat.csv"));
         command.args(["-trace_err", "-error_file"]).arg(file("-errors.txt"));
@@ -234,6 +244,12 @@ impl Sipp {
     pub fn logs(&self) -> Vec<String> {
         let text = std::fs::read(&self.log_file).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+
+    /// How many of those lines tell of this event.
+    pub fn logged(&self, event: &str) -> usize {
+        let chosen = format!("event={event}");
+        self.logs().iter().filter(|line| line.split_whitespace().any(|word| word == chosen)).count()
     }
 
     /// The unexpected, in SIPp's words.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -10,6 +11,27 @@ use crate::redis_groups::{ClusterGroup, MASTER, SentinelGroup};
 use crate::redis_server::RedisServer;
 use crate::resp::{Reply, Resp};
 use crate::room::{Lab, tell_reaper};
+
+/// Noticing that a master is gone takes a second, the election a few more where the machine is busy.
+pub const ELECTED: Duration = Duration::from_secs(20);
+
+/// What a server takes itself for: `master`, `slave`.
+pub fn role(server: &RedisServer) -> String {
+    let said = server.replication();
+    said.lines().find_map(|line| line.strip_prefix("role:")).unwrap_or_default().trim().to_owned()
+}
+
+/// Whether each Sentinel of a group names the server on this port to whoever asks for the master.
+pub fn all_name(group: &SentinelGroup, port: u16) -> Result<bool> {
+    for seat in group.seats().split(',') {
+        let named = Resp::tcp(seat.parse()?)?.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER])?;
+        let Reply::Array(place) = named else { return Ok(false) };
+        if place.get(1).and_then(|named| named.text().ok()) != Some(port.to_string().as_str()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

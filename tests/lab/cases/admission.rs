@@ -93,7 +93,7 @@ fn sticky(lab: &Lab) -> Result<()> {
         ensure!(calls.success(LIMIT)?.successful() == 10);
     }
     let mut seen = [stage.seen(0).len(), stage.seen(1).len(), stage.seen(2).len()];
-    println!("    nodes saw {seen:?}");
+    lab.tell(format!("nodes saw {seen:?}"));
     // One of the callers may have met the small node first, and left it when it was full.
     seen.sort_unstable();
     ensure!(seen[0] <= 4 && seen[1] + seen[2] >= 16, "each caller's calls are together: {seen:?}");

@@ -2,21 +2,23 @@
 //! and over HTTP; a real Asterisk takes them too.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::stage::{POOL, Plan, Stage, stands};
 use crate::Case;
 use crate::asterisk::{Asterisk, NodeConfig};
 use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::mqs::{Mqs, MqsConfig, Node, Pool};
-use crate::net::wait_until;
+use crate::net::{now, wait_until};
 use crate::parts::Part;
 use crate::redis::Redis;
+use crate::resp::Reply;
 use crate::room::Lab;
-use crate::sipp::{self, Scenario};
+use crate::sipp::{self, Scenario, Sipp};
 
 const PARTS: &[Part] = &[Part::Redis, Part::Kamailio, Part::Sipp];
 const PARTS_NEW: &[Part] = &[Part::Redis, Part::KamailioNew, Part::Sipp];
@@ -30,6 +32,11 @@ pub const CASES: &[Case] = &[
         name: "dispatch::a_real_asterisk_answers_through_kamailio_6",
         needs: &[Part::Redis, Part::KamailioNew, Part::Sipp, Part::Asterisk],
         run: real_asterisk,
+    },
+    Case {
+        name: "dispatch::leases_are_put_right_by_what_nodes_list",
+        needs: &[Part::Redis, Part::KamailioNew, Part::Sipp, Part::Asterisk],
+        run: leases_put_right,
     },
 ];
 
@@ -81,51 +88,144 @@ fn spread(lab: &Lab, plan: Plan<'_>, calls: u32, rate: u32, hold: Duration) -> R
     ensure!(counts.iter().sum::<u64>() == u64::from(calls), "a call came twice: {counts:?}");
     stage.check_even(&counts)?;
     ensure!(stage.leases()? == u64::from(calls), "{} leases for {calls} calls", stage.leases()?);
-    println!(
-        "    {calls} calls, {samples} samples even, nodes saw {counts:?}, no lease left after {residue_gone:?}"
-    );
+    lab.tell(format!(
+        "{calls} calls, {samples} samples even, nodes saw {counts:?}, no lease left after {residue_gone:?}"
+    ));
     for node in &mut stage.nodes {
         node.process.stop()?;
     }
     Ok(())
 }
 
-/// Two real Asterisks as nodes: calls are answered, counted, and gone when they are over.
-fn real_asterisk(lab: &Lab) -> Result<()> {
-    let redis = Redis::start(lab)?;
-    let proxy = SocketAddrV4::new(lab.address(), 5060);
-    let nodes = [
-        Asterisk::start(lab, "ast1", &NodeConfig::behind(proxy))?,
-        Asterisk::start(lab, "ast2", &NodeConfig::behind(proxy))?,
-    ];
-    let defined =
-        nodes.iter().zip([20, 10]).map(|(node, capacity)| Node::new(node.id(), node.uri(), capacity));
-    let mqs = Mqs::start(lab, MqsConfig::new("mqs1", redis.url(), vec![Pool::new(POOL, defined.collect())]))?;
-    let caller_at = lab.address();
-    let named: Vec<(&str, _)> = nodes.iter().map(|node| (node.id(), *node.sip().ip())).collect();
-    let mut config = KamailioConfig::new(lab, "k1");
-    config.address = proxy;
-    let config = config.project(lab, Version::New, mqs.socket(), &[caller_at], &named)?;
-    let kamailio = Kamailio::start(lab, Version::New, config)?;
+/// Two real Asterisks, a Kamailio, and an instance that leads a cell of them: it holds leases against what the nodes list.
+struct Floor {
+    redis: Redis,
+    nodes: [Asterisk; 2],
+    mqs: Mqs,
+    kamailio: Kamailio,
+    caller_at: Ipv4Addr,
+}
 
-    let call = sipp::caller("caller", Scenario::File("caller.xml"), kamailio.address());
-    let call = call.local(SocketAddrV4::new(caller_at, 5060)).service("1234");
-    let mut caller = call.calls(18).rate(6).hold(Duration::from_secs(6)).start(lab)?;
-    wait_until("both Asterisks carry their shares", Duration::from_secs(20), || {
+impl Floor {
+    fn set(lab: &Lab) -> Result<Floor> {
+        let redis = Redis::start(lab)?;
+        let proxy = SocketAddrV4::new(lab.address(), 5060);
+        let nodes = [
+            Asterisk::start(lab, "ast1", &NodeConfig::behind(proxy))?,
+            Asterisk::start(lab, "ast2", &NodeConfig::behind(proxy))?,
+        ];
+        let defined =
+            nodes.iter().zip([20, 10]).map(|(node, capacity)| Node::new(node.id(), node.uri(), capacity));
+        let secret = lab.write("ari.secret", nodes[0].ari_user().1)?;
+        let cell = format!("[cell]\n[ari]\npassword_file = {:?}\n", secret.display().to_string());
+        let config = MqsConfig {
+            extra: format!("{cell}[[queue]]\nid = \"sales\"\n"),
+            ..MqsConfig::new("mqs1", redis.url(), vec![Pool::new(POOL, defined.collect())])
+        };
+        let mqs = Mqs::start(lab, config)?;
+        let caller_at = lab.address();
+        let named: Vec<(&str, _)> = nodes.iter().map(|node| (node.id(), *node.sip().ip())).collect();
+        let mut config = KamailioConfig::new(lab, "k1");
+        config.address = proxy;
+        let config = config.project(lab, Version::New, mqs.socket(), &[caller_at], &named)?;
+        let kamailio = Kamailio::start(lab, Version::New, config)?;
+        Ok(Floor { redis, nodes, mqs, kamailio, caller_at })
+    }
+
+    fn callers(&self, lab: &Lab, calls: u32, hold: Duration) -> Result<Sipp> {
+        let call = sipp::caller("caller", Scenario::File("caller.xml"), self.kamailio.address());
+        let call = call.local(SocketAddrV4::new(self.caller_at, 5060)).service("1234");
+        call.calls(calls).rate(6).hold(hold).start(lab)
+    }
+
+    /// Answered calls at each node.
+    fn up(&self) -> Result<[usize; 2]> {
         let up = |node: &Asterisk| -> Result<usize> {
             Ok(node.channels()?.iter().filter(|channel| channel["state"] == "Up").count())
         };
-        Ok((up(&nodes[0])?, up(&nodes[1])?) == (12, 6))
-    })?;
+        Ok([up(&self.nodes[0])?, up(&self.nodes[1])?])
+    }
+
+    /// Leases that are counted at each node.
+    fn loads(&self) -> Result<[u64; 2]> {
+        let nodes: Value = serde_json::from_str(&self.mqs.call(&["NODES"])?)?;
+        let nodes = nodes.as_array().or_else(|| nodes["nodes"].as_array()).context("no list of nodes")?;
+        let load = |id: &str| {
+            let node = nodes.iter().find(|node| node["id"] == id);
+            node.and_then(|node| node["load"].as_u64()).with_context(|| format!("no load of {id}"))
+        };
+        Ok([load("ast1")?, load("ast2")?])
+    }
+
+    /// How many leases the nodes' lists have put right.
+    fn repaired(&self, kind: &str) -> Result<u64> {
+        let body = self.mqs.http("GET", "/metrics", None)?.body;
+        let line = format!("mqs_repairs_total{{kind=\"{kind}\"}} ");
+        body.lines().find_map(|l| l.strip_prefix(&line)).map_or(Ok(0), |count| Ok(count.parse()?))
+    }
+
+    fn is_empty(&self) -> Result<()> {
+        wait_until("no channel and no lease is left", Duration::from_secs(10), || {
+            let channels = self.nodes[0].channels()?.len() + self.nodes[1].channels()?.len();
+            Ok(self.loads()? == [0, 0] && channels == 0)
+        })
+    }
+}
+
+/// Calls are answered, counted, and gone when they are over; the nodes' lists find nothing to put right.
+fn real_asterisk(lab: &Lab) -> Result<()> {
+    let floor = Floor::set(lab)?;
+    let mut caller = floor.callers(lab, 18, Duration::from_secs(6))?;
+    wait_until("both Asterisks carry their shares", Duration::from_secs(20), || Ok(floor.up()? == [12, 6]))?;
     // Asterisk read the token that Kamailio passed on, and it is the one of a lease here.
-    let channel = &nodes[0].channels()?[0];
+    let channel = &floor.nodes[0].channels()?[0];
     let lease = channel["channelvars"]["MQS_LEASE"].as_str().unwrap_or_default();
     ensure!(lease.starts_with("m1.default.ast1."), "the channel's lease: {channel}");
     let stats = caller.success(Duration::from_secs(30))?;
     ensure!(stats.successful() == 18, "{stats:?}");
-    wait_until("no channel and no lease is left", Duration::from_secs(10), || {
-        let list = mqs.call(&["NODES"])?;
-        let free = list.matches("\"load\":0").count() == 2;
-        Ok(free && nodes[0].channels()?.is_empty() && nodes[1].channels()?.is_empty())
-    })
+    floor.is_empty()?;
+    let wrong = (floor.repaired("lease-found")?, floor.repaired("lease-ended")?);
+    ensure!(wrong == (0, 0), "leases found, and ended: {wrong:?}");
+    Ok(())
+}
+
+/// One lease is gone from the store while its call is up, and another one is there that no call has. The instance that knew them was
+/// killed: the next one has nothing but the nodes' lists to tell by, at once and 3 s later.
+fn leases_put_right(lab: &Lab) -> Result<()> {
+    let mut floor = Floor::set(lab)?;
+    let mut caller = floor.callers(lab, 6, Duration::from_secs(30))?;
+    wait_until("all calls are up", Duration::from_secs(10), || Ok(floor.up()? == [4, 2]))?;
+    wait_until("all calls are counted", Duration::from_secs(5), || Ok(floor.loads()? == [4, 2]))?;
+    let asked = floor.mqs.call(&["ROUTE", "nobody@host", "sip:1234@example.com", "ft=a1;cs=1"])?;
+    let document: Value = serde_json::from_str(&asked)?;
+    let token = document["mqs"]["token"].as_str().with_context(|| asked.clone())?;
+    let confirmed = floor.mqs.call(&["CONFIRM", token, "branch=0"])?;
+    ensure!(confirmed == "OK confirmed", "{confirmed}");
+    let with_it = floor.loads()?;
+    ensure!(with_it.iter().sum::<u64>() == 7, "{with_it:?}");
+    floor.mqs.process.kill()?;
+    let channels = floor.nodes[1].channels()?;
+    let noted = channels.iter().find_map(|channel| channel["channelvars"]["MQS_LEASE"].as_str());
+    let lease = noted.and_then(|token| token.split('.').nth(3)).context("no lease is noted")?;
+    const FORGET: &str = "return redis.call('HDEL',KEYS[1],ARGV[1])+redis.call('ZREM',KEYS[2],ARGV[1])";
+    let [leases, own] = ["lease", "own"].map(|key| format!("{{mqs:p:{POOL}}}:{key}"));
+    let gone = floor.redis.call(&["EVAL", FORGET, "2", &leases, &own, lease])?;
+    ensure!(gone == Reply::Integer(2), "{gone:?} of {lease}");
+    let begun = now();
+    floor.mqs.restart(lab)?;
+    wait_until("leases and calls are the same", Duration::from_secs(20), || {
+        Ok((floor.repaired("lease-found")?, floor.repaired("lease-ended")?) == (1, 1))
+    })?;
+    lab.tell(format!(
+        "a lease found and one ended within {:.1} s of the start",
+        begun.elapsed().as_secs_f64()
+    ));
+    ensure!(floor.up()? == [4, 2], "calls are over: the test shows nothing");
+    ensure!(floor.loads()? == [4, 2], "{:?}", floor.loads()?);
+    let stats = caller.success(Duration::from_secs(45))?;
+    ensure!(stats.successful() == 6, "{stats:?}");
+    floor.is_empty()?;
+    let all = (floor.repaired("lease-found")?, floor.repaired("lease-ended")?);
+    ensure!(all == (1, 1), "leases found, and ended: {all:?}");
+    Ok(())
 }

@@ -79,7 +79,7 @@ fn leave_failing_nodes(lab: &Lab, version: Version) -> Result<()> {
     ensure!((3..60).contains(&failed[0]), "{} calls met the silent node", failed[0]);
     ensure!(stage.leases()? == u64::from(CALLS), "{} leases", stage.leases()?);
     stage.wait_empty(Duration::from_secs(5))?;
-    println!("    {CALLS} calls up with loads {loads:?}; failing nodes saw {failed:?} first");
+    lab.tell(format!("{CALLS} calls up with loads {loads:?}; failing nodes saw {failed:?} first"));
     Ok(())
 }
 
@@ -112,7 +112,7 @@ fn leave_alone(lab: &Lab, version: Version, http: bool) -> Result<()> {
     ensure!(stats.successful() == u64::from(CALLS), "{stats:?}");
     let seen = stage.seen(0).len();
     ensure!(seen == 1, "{seen} calls met a node that had asked for a pause");
-    println!("    1 call met the node that asked for a pause, and none of {CALLS} after it");
+    lab.tell(format!("1 call met the node that asked for a pause, and none of {CALLS} after it"));
     stage.wait_empty(Duration::from_secs(5)).map(|_| ())
 }
 
@@ -186,7 +186,7 @@ fn repeats(lab: &Lab) -> Result<()> {
         repeats.body.lines().find(|line| line.contains("result=\"repeat\"")).unwrap_or("none").to_owned();
     ensure!(repeated != "none", "no lookup was repeated: the test shows nothing");
     stage.wait_empty(Duration::from_secs(5))?;
-    println!("    {CALLS} calls, {leases} leases, {reconnected} reconnections, {repeated}");
+    lab.tell(format!("{CALLS} calls, {leases} leases, {reconnected} reconnections, {repeated}"));
     Ok(())
 }
 
@@ -217,7 +217,7 @@ fn leases_end(lab: &Lab) -> Result<()> {
         let leases = stage.leases()?;
         ensure!(leases == u64::from(CALLS), "{what}: {leases} leases for {CALLS} calls");
         let gone = stage.wait_empty(Duration::from_secs(15))?;
-        println!("    {what}: no lease left after {gone:?}");
+        lab.tell(format!("{what}: no lease left after {gone:?}"));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::turns;
 use crate::Case;
 use crate::kamailio::{Kamailio, KamailioConfig, Version};
 use crate::net::{self, now};
@@ -20,6 +21,7 @@ use crate::sipp::{self, Scenario, Sipp};
 
 pub const CASES: &[Case] = &[
     Case { name: "harness::finds_its_parts", needs: &[], run: finds_its_parts },
+    Case { name: "harness::each_case_has_its_turn", needs: &[], run: |_| turns::check() },
     Case { name: "harness::reports_a_killed_child", needs: &[], run: reports_a_killed_child },
     Case { name: "harness::ends_whole_groups", needs: &[], run: ends_whole_groups },
     Case { name: "harness::leaves_nothing_when_killed", needs: &[], run: leaves_nothing_when_killed },

@@ -1,17 +1,25 @@
 //! The tests, a file a subject.
 
 mod admission;
+mod agents;
+mod ari;
+mod ari_own;
 mod asterisk;
 mod dispatch;
 mod failure;
-pub mod faults;
+mod faults;
 mod harness;
 mod judge;
 pub mod machine;
+mod node;
+mod node_made;
+mod node_tls;
+mod queue;
 mod redirect;
 mod row;
 mod shipped;
 mod stage;
+pub mod turns;
 
 use crate::Case;
 
@@ -23,8 +31,15 @@ pub fn all() -> Vec<Case> {
     [
         harness::CASES,
         asterisk::CASES,
+        ari::CASES,
+        ari_own::CASES,
+        node::CASES,
+        node_tls::CASES,
+        node_made::CASES,
         dispatch::CASES,
         admission::CASES,
+        agents::CASES,
+        &queue::cases(),
         failure::CASES,
         redirect::CASES,
         &faults::cases(),

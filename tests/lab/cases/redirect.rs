@@ -173,7 +173,9 @@ fn follow(lab: &Lab, version: Version, transport: &str) -> Result<()> {
     // Kamailio's ACKs for the 302s.
     let acks = stage.counted("mqs_sip_unanswered_total{reason=\"ack\"}")?;
     ensure!(acks == CALLS, "{acks} ACKs were absorbed");
-    println!("    {CALLS} calls over {transport}, loads {loads:?}, leases gone {gone:?} after the last one");
+    lab.tell(format!(
+        "{CALLS} calls over {transport}, loads {loads:?}, leases gone {gone:?} after the last one"
+    ));
     Ok(())
 }
 
@@ -202,10 +204,10 @@ fn next(lab: &Lab, version: Version) -> Result<()> {
     );
     ensure!(stage.leases()? == CALLS, "{} leases", stage.leases()?);
     stage.wait_empty(Duration::from_secs(5))?;
-    println!(
-        "    {CALLS} calls at the live node, {moved} moves, {} of them after a 503",
+    lab.tell(format!(
+        "{CALLS} calls at the live node, {moved} moves, {} of them after a 503",
         stage.seen(1).len()
-    );
+    ));
     Ok(())
 }
 
@@ -254,7 +256,7 @@ fn unsettled(lab: &Lab) -> Result<()> {
         "the calls have ended before their leases: the test shows nothing"
     );
     ensure!(caller.success(LIMIT)?.successful() == 10, "a call was lost");
-    println!("    10 leases ended by time {gone:?} after the last one was taken, their calls went on");
+    lab.tell(format!("10 leases ended by time {gone:?} after the last one was taken, their calls went on"));
     Ok(())
 }
 

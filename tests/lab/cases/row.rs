@@ -1,7 +1,6 @@
 //! What was measured of one fault, and the results of a run of all of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::judge::{Call, SLOW_MS, Sample, compare, doubled, percentile, true_again};
 use super::machine::Machine;
-use crate::net::epoch_s;
+use crate::results::{directory, today};
 
 /// What was measured of one fault.
 #[derive(Clone, Debug, Default)]
@@ -105,8 +104,7 @@ impl Row {
         static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
         let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
         rows.push(self.clone());
-        let Some(directory) = std::env::var_os("MQS_LAB_RESULTS").map(PathBuf::from) else { return Ok(()) };
-        std::fs::create_dir_all(&directory)?;
+        let Some(directory) = directory()? else { return Ok(()) };
         let (date, cores) = (today(), thread::available_parallelism().map(usize::from).unwrap_or(0));
         let place = |ending: &str| directory.join(format!("faults-{date}.{ending}"));
         let list: Vec<serde_json::Value> = rows.iter().map(Row::json).collect();
@@ -156,16 +154,4 @@ fn markdown(rows: &[Row], date: &str, cores: usize) -> String {
 
 fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
-}
-
-/// The date in UTC, `2026-07-01`, by the civil calendar's 400-year cycle.
-fn today() -> String {
-    let days = (epoch_s() / 86_400.0) as i64 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    format!("{}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
 }

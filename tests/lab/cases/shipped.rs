@@ -1,5 +1,6 @@
 //! What the project ships for others to use: the Kamailio configuration under every switch, and the SIPp script.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ use crate::room::Lab;
 pub const CASES: &[Case] = &[
     Case { name: "shipped::kamailio_5_6_takes_every_switch", needs: &[Part::Kamailio], run: switches_of_5_6 },
     Case { name: "shipped::kamailio_6_takes_every_switch", needs: &[Part::KamailioNew], run: switches_of_6 },
+    Case { name: "shipped::every_scenario_is_named", needs: &[], run: every_scenario_is_named },
     Case { name: "shipped::the_sipp_script_counts_right", needs: &[Part::Sipp], run: sipp_script },
 ];
 
@@ -42,6 +44,7 @@ fn switches(lab: &Lab, version: Version) -> Result<()> {
         Vec::new(),
         SWITCHES.to_vec(),
         vec!["WITH_WEBSOCKET", "WITH_TCP"],
+        vec!["WITH_WEBSOCKET", "WITH_TCP", "WITH_TLS"],
     ]);
     for set in sets {
         let config = set.iter().fold(plain(), |config, switch| config.switch(switch));
@@ -54,6 +57,23 @@ fn switches(lab: &Lab, version: Version) -> Result<()> {
 }
 
 /// Without a proxy, straight to a node that answers and to one that refuses.
+/// Each file is named where it is told what there is, and what is told of is there.
+fn every_scenario_is_named(_: &Lab) -> Result<()> {
+    let directory = parts::checkout().join("sipp-scenarios");
+    let told = std::fs::read_to_string(directory.join("README.md"))?;
+    let named: BTreeSet<&str> =
+        told.split('`').filter(|word| word.ends_with(".xml") && !word.contains(' ')).collect();
+    let mut there = BTreeSet::new();
+    for entry in std::fs::read_dir(&directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        there.extend(name.ends_with(".xml").then_some(name));
+    }
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    let apart: Vec<&&str> = named.symmetric_difference(&there).collect();
+    ensure!(apart.is_empty(), "there, or in the README, but not both: {apart:?}");
+    Ok(())
+}
+
 fn sipp_script(lab: &Lab) -> Result<()> {
     let sipp = lab.parts().get(Part::Sipp)?.path.clone();
     let run = |scenario: &str| -> Result<(bool, serde_json::Value)> {

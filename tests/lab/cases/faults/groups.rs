@@ -14,10 +14,9 @@ use super::{PARTS, PARTS_SENTINEL};
 use crate::Case;
 use crate::cases::stage::{POOL, Stage};
 use crate::net::wait_until;
-use crate::redis_server::RedisServer;
 use crate::resp::Reply;
 use crate::room::Lab;
-use crate::store::Kind;
+use crate::store::{ELECTED, Kind, role};
 
 pub const CASES: &[Case] = &[
     Case { name: "faults::sentinel_master_killed", needs: PARTS_SENTINEL, run: sentinel_master_killed },
@@ -25,9 +24,6 @@ pub const CASES: &[Case] = &[
     Case { name: "faults::cluster_master_killed", needs: PARTS, run: cluster_master_killed },
     Case { name: "faults::cluster_slot_moved", needs: PARTS, run: cluster_slot_moved },
 ];
-
-/// Noticing takes a second, the election a few more where the machine is busy.
-const ELECTED: Duration = Duration::from_secs(20);
 
 /// The keys of a slot move one by one, so that for a while some are here and some are there.
 const A_KEY: Duration = Duration::from_millis(250);
@@ -116,10 +112,4 @@ fn move_slot(stage: &mut Stage) -> Result<()> {
     let owner = stage.store.reader().eval("return redis.call('EXISTS',KEYS[1])", &key, "")?;
     ensure!(owner == Reply::Integer(1), "the pool is not where the slot is: {owner:?}");
     Ok(())
-}
-
-/// What a server takes itself for: `master`, `slave`.
-fn role(server: &RedisServer) -> String {
-    let said: String = server.say("INFO replication");
-    said.lines().find_map(|line| line.strip_prefix("role:")).unwrap_or_default().trim().to_owned()
 }

@@ -145,7 +145,7 @@ fn measure(lab: &Lab, trial: &Trial, fault: impl FnOnce(&mut Stage) -> Result<()
     let way = |from, to| judge::delays(&callers, &calls, from, to);
     row.judge_delays(&way(0.0, begin), &way(begin, end));
     lab.write("truth.csv", &row.judge(&samples, &calls, begin, end))?;
-    println!("    {}", row.line());
+    lab.tell(row.line());
     row.publish()?;
     Ok(row)
 }
