@@ -9,7 +9,7 @@ use super::world::{Ev, World};
 use mqs::cell::pilot::{Commit, Found};
 use mqs::domain::call::Stage;
 use mqs::domain::controller::{Change, What};
-use mqs::domain::id::{CallId, ChannelId, OfferId};
+use mqs::domain::id::{AgentId, CallId, ChannelId, OfferId};
 use mqs::domain::offer::OfferStage;
 use mqs::store::cell::Committed;
 use std::collections::BTreeMap;
@@ -212,6 +212,17 @@ impl World {
         }
     }
 
+    /// The request for an offer's leg was lost: the call passes the agent over all the same, as nobody knows that no phone rang.
+    fn rang_nowhere(&mut self, offer: &OfferId, call: &CallId, agent: &AgentId) {
+        if self.legs.iter().any(|leg| leg.offer == *offer) {
+            return;
+        }
+        let Some(caller) = self.caller_of.get(call).copied() else { return };
+        let Some(agent) = self.agents.iter().position(|of| of.id == *agent) else { return };
+        self.callers[caller].passed.insert(agent, self.now);
+        self.coverage.count("judged", "rang nowhere");
+    }
+
     /// A request for Y may have been on its way, to another node.
     pub fn check_still_behind(&mut self, leg: usize, y: usize) {
         let of = &self.callers[y];
@@ -264,7 +275,10 @@ impl World {
             }
             Change::Issue(offer) => _ = self.issued.entry(offer.clone()).or_insert(self.now),
             Change::Event(event) => match &event.what {
-                What::OfferEnded { how, .. } => count(self, "offer end", how.as_str()),
+                What::OfferEnded { offer, call, agent, how, .. } => {
+                    count(self, "offer end", how.as_str());
+                    self.rang_nowhere(offer, call, agent);
+                }
                 What::Treated { why, .. } => count(self, "treated for", why.as_str()),
                 What::Done { call, reason, .. } => {
                     count(self, "done", reason.as_str());

@@ -89,7 +89,7 @@ pub struct Caller {
     pub leaving: bool,
     pub live_legs: u32,
     pub free_since: Ms,
-    /// Agents that a leg to has ended, and when.
+    /// Agents that a leg to, or an offer without one, has ended, and when.
     pub passed: BTreeMap<usize, Ms>,
     /// A supervisor had a hand in it.
     pub meddled: bool,

@@ -141,9 +141,11 @@ impl Stage {
             seed,
             stop,
         };
+        // The first one leads, as the lines to copy ask the second: it outlives the other.
         for name in NAMES {
             let instance = stage.instance(name).await?;
             stage.instances.push(instance);
+            stage.is_led().await?;
         }
         Ok(stage)
     }
@@ -181,14 +183,7 @@ Try it from another terminal, while it runs:
     /// Follows the script, and shows what happens. False: somebody pressed Ctrl-C.
     pub async fn play(&mut self, screen: &mut Screen, seconds: u64) -> anyhow::Result<bool> {
         let mut signals = Signals::listen()?;
-        let begun = Stopwatch::start();
         self.register_phones().await?;
-        while self.leader().await?.is_none() {
-            anyhow::ensure!(begun.elapsed() < LED_WITHIN, "no instance leads the cell");
-            if signals.within(TICK).await {
-                return Ok(false);
-            }
-        }
         let (mut script, length_s) = Script::new(seconds);
         let begun = Stopwatch::start();
         let (mut drawn_ms, mut compared_ms) = (0, 0);
@@ -228,6 +223,15 @@ Try it from another terminal, while it runs:
             let said = format!("exp=3600;kam={PROXY};id=reg-{agent};cs=1");
             let said = self.people.phones.helpers.ask("REG", &[&aor(agent), &said]).await?;
             anyhow::ensure!(said.starts_with("OK"), "{agent} is not registered: {said}");
+        }
+        Ok(())
+    }
+
+    async fn is_led(&self) -> anyhow::Result<()> {
+        let begun = Stopwatch::start();
+        while self.leader().await?.is_none() {
+            anyhow::ensure!(begun.elapsed() < LED_WITHIN, "no instance leads the cell");
+            tokio::time::sleep(TICK).await;
         }
         Ok(())
     }

@@ -91,19 +91,15 @@ pub fn calls_in<'a>(events: &'a [Value], kind: &'a str) -> Vec<&'a str> {
 
 /// Calls were offered for the first time in the order in which they came.
 pub fn in_order(events: &[Value]) -> Result<()> {
-    let mut came: Vec<(u64, &str)> = of(events, "enqueued")
-        .map(|event| (event["at"].as_u64().unwrap_or_default(), text(event, "call")))
+    let came: BTreeMap<&str, u64> = of(events, "enqueued")
+        .map(|event| (text(event, "call"), event["at"].as_u64().unwrap_or_default()))
         .collect();
-    came.sort_unstable();
-    let mut offered: Vec<&str> = Vec::new();
-    for event in of(events, "offered") {
-        if !offered.contains(&text(event, "call")) {
-            offered.push(text(event, "call"));
-        }
-    }
-    let came: Vec<&str> = came.into_iter().map(|(_, call)| call).collect();
-    for (at, (came, offered)) in came.iter().zip(&offered).enumerate() {
-        ensure!(came == offered, "place {at}: {offered} was offered before {came}");
+    let (mut offered, mut last) = (BTreeSet::new(), ("", 0));
+    for call in of(events, "offered").map(|event| text(event, "call")).filter(|call| offered.insert(*call)) {
+        let at = *came.get(call).with_context(|| format!("{call} was offered, and never came"))?;
+        // Of two that came in one millisecond either may be the first: the one was offered before the other was known.
+        ensure!(at >= last.1, "{} was offered before {call}, which came {} ms earlier", last.0, last.1 - at);
+        last = (call, at);
     }
     Ok(())
 }
