@@ -199,3 +199,27 @@ fn upward_imports_are_found() {
     assert_eq!(upward(&source("inbound", "use crate::outbound::dns;")).len(), 1);
     assert_eq!(upward(&source("dispatch", "use crate::store::View;\n// crate::command is above")).len(), 0);
 }
+
+/// Routes that a configuration calls, or those that it defines.
+fn routes(file: &str, opens: &str, closes: char) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let named = lines.flat_map(|line| line.split(opens).skip(1).filter_map(|rest| rest.split_once(closes)));
+    named.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// `kamailio.cfg` is benchmarked beside itself with the dispatcher module in the place of MQS.
+#[test]
+fn whatever_stands_in_for_mqs_cfg_has_its_routes() {
+    let called = routes("kamailio/kamailio.cfg", "route(", ')');
+    let own = routes("kamailio/kamailio.cfg", "route[", ']');
+    let foreign: Vec<&String> =
+        called.iter().filter(|name| !name.is_empty() && !own.contains(name)).collect();
+    assert!(foreign.len() > 5, "{foreign:?}");
+    for file in ["kamailio/mqs.cfg", "benches/support/kamailio/dispatcher.cfg"] {
+        let defined = routes(file, "route[", ']');
+        let missing: Vec<&&String> = foreign.iter().filter(|name| !defined.contains(name)).collect();
+        assert!(missing.is_empty(), "{file} has no {missing:?}");
+    }
+}
