@@ -46,6 +46,14 @@ pub const CASES: &[Case] = &[
     Case { name: "agents::own_calls_are_told_by_kamailio_6", needs: PARTS_NEW, run: own_6 },
 ];
 
+/// What runs each day. The same in other ways (over HTTP, on the other Kamailio) takes turns.
+pub const ALWAYS: &[&str] = &[
+    "agents::registrations_are_told",
+    "agents::a_token_lets_one_leg_ring",
+    "agents::who_calls_is_who_registered",
+    "agents::own_calls_are_told",
+];
+
 const LIMIT: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
 const DOMAIN: &str = "pbx.example";

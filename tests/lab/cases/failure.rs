@@ -41,6 +41,17 @@ pub const CASES: &[Case] = &[
     Case { name: "failure::a_full_pool_is_refused_with_its_code", needs: PARTS, run: full_pool },
 ];
 
+/// What runs each day. The same in other ways (over HTTP, on the other Kamailio) takes turns.
+pub const ALWAYS: &[&str] = &[
+    "failure::calls_leave_failing_nodes",
+    "failure::a_node_that_asks_for_a_pause_has_it",
+    "failure::a_node_that_cannot_be_reached",
+    "failure::no_other_node_after_ringing",
+    "failure::repeats_take_one_lease",
+    "failure::leases_of_calls_that_never_were_end",
+    "failure::a_full_pool_is_refused_with_its_code",
+];
+
 const LIMIT: Duration = Duration::from_secs(90);
 
 fn failing_nodes(lab: &Lab) -> Result<()> {

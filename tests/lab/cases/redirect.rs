@@ -69,6 +69,14 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// What runs each day. The others take turns.
+pub const ALWAYS: &[&str] = &[
+    "redirect::calls_follow_the_contacts",
+    "redirect::the_next_contact_when_one_fails",
+    "redirect::kamailio_5_6_takes_every_switch",
+    "redirect::kamailio_6_takes_every_switch",
+];
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a stand-in node rings.

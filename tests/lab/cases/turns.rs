@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{faults, queue};
+use super::{agents, dispatch, failure, faults, queue, redirect};
 use crate::Case;
 use crate::net::epoch_s;
 
@@ -17,10 +17,15 @@ struct Group {
     a_turn: usize,
 }
 
-fn groups() -> [Group; 2] {
+fn groups() -> [Group; 6] {
+    let group = |cases: &[Case], always, a_turn| Group { cases: cases.to_vec(), always, a_turn };
     [
-        Group { cases: faults::cases(), always: &[], a_turn: faults::A_TURN },
-        Group { cases: queue::cases(), always: queue::ALWAYS, a_turn: queue::A_TURN },
+        group(dispatch::CASES, dispatch::ALWAYS, 1),
+        group(agents::CASES, agents::ALWAYS, 3),
+        group(failure::CASES, failure::ALWAYS, 1),
+        group(redirect::CASES, redirect::ALWAYS, 2),
+        group(&faults::cases(), &[], faults::A_TURN),
+        group(&queue::cases(), queue::ALWAYS, queue::A_TURN),
     ]
 }
 
