@@ -6,6 +6,8 @@
 
 #[path = "support/cell_alone.rs"]
 mod cell_alone;
+#[path = "support/cell_bench.rs"]
+mod cell_bench;
 #[path = "support/cell_cases.rs"]
 mod cell_cases;
 #[path = "support/cell_model.rs"]
@@ -16,7 +18,7 @@ mod redis_groups;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 
-use cell_cases::Harness;
+use cell_bench::Harness;
 use mqs::domain::id::CellId;
 use mqs::domain::time::EpochMs;
 use mqs::store::cell::{CellStore, KEY_KEPT_MS};

@@ -4,6 +4,8 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/choice_cases.rs"]
+mod choice_cases;
 #[path = "support/limit_cases.rs"]
 mod limit_cases;
 #[path = "support/redis_cases.rs"]

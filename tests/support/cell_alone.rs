@@ -1,6 +1,6 @@
 //! What concerns one store of cells only: limits that are far away, a file that is opened again, a Redis that forgets.
 
-use super::cell_cases::Harness;
+use super::cell_bench::Harness;
 use super::redis_server::RedisServer;
 use super::{InFile, PATIENT, Redis, START};
 use mqs::domain::id::{CellId, QueueId};

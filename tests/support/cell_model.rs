@@ -3,7 +3,7 @@
 //!
 //! Epochs and positions follow the clock, which is real in Redis: they are compared by when they were first seen.
 
-use super::cell_cases::Harness;
+use super::cell_bench::Harness;
 use mqs::domain::id::{CellId, QueueId};
 use mqs::domain::time::EpochMs;
 use mqs::store::StoreError;

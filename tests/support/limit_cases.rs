@@ -1,7 +1,6 @@
 //! The contract's cases about limits, keys that stick to a node, and pools that overflow.
 
 use super::store_bench::*;
-use super::store_cases::{first, targets};
 use mqs::domain::admission::{Admit, Limit, Rate, Reached, Scope, Usage};
 use mqs::domain::id::{Slot, StickyId};
 use mqs::domain::lease::{Lifetimes, Settled};

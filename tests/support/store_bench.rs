@@ -207,3 +207,20 @@ pub fn record(slot: u16, text: &str) -> NodeRecord {
     }
     NodeRecord { node: Arc::new(node), file_digest: None, since: EpochMs(0) }
 }
+
+pub fn targets(answer: &Answer) -> Vec<Slot> {
+    match answer {
+        Answer::Leased(targets) | Answer::Repeat(targets) => targets.clone(),
+        Answer::Refused(why) => panic!("refused: {why:?}"),
+        Answer::Overflow => panic!("overflow"),
+    }
+}
+
+pub fn first(answer: &Answer) -> String {
+    match answer {
+        Answer::Leased(targets) => format!("leased {}", targets[0]),
+        Answer::Repeat(targets) => format!("repeat {}", targets[0]),
+        Answer::Refused(why) => format!("{why:?}"),
+        Answer::Overflow => "overflow".to_owned(),
+    }
+}
