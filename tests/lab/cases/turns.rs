@@ -24,8 +24,8 @@ fn groups() -> [Group; 6] {
         group(agents::CASES, agents::ALWAYS, 3),
         group(failure::CASES, failure::ALWAYS, 1),
         group(redirect::CASES, redirect::ALWAYS, 2),
-        group(&faults::cases(), &[], faults::A_TURN),
-        group(&queue::cases(), queue::ALWAYS, queue::A_TURN),
+        group(&faults::cases(), &[], 3),
+        group(&queue::cases(), queue::ALWAYS, 2),
     ]
 }
 

@@ -28,6 +28,3 @@ pub const HELD_S: f64 = 4.0;
 pub fn cases() -> Vec<Case> {
     [judged::CASES, redis::CASES, groups::CASES, clocks::CASES, hosts::CASES].concat()
 }
-
-/// How many of the long cases a run takes where nothing is said.
-pub const A_TURN: usize = 3;

@@ -61,9 +61,6 @@ pub const ALWAYS: &[&str] = &[
     "queue::a_phone_behind_nat",
 ];
 
-/// How many of the others a run takes where nothing is said.
-pub const A_TURN: usize = 2;
-
 pub fn cases() -> Vec<Case> {
     [
         CASES,
